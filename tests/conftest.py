@@ -1,0 +1,51 @@
+"""A skipped test proves nothing: a run fails when one skips for a reason that is not listed here."""
+
+from collections.abc import Iterator
+
+import pytest
+
+# Reason, as the skip gives it -> why a machine may lack what the test needs.
+ALLOWED_SKIPS: dict[str, str] = {}
+
+UNEXPECTED = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[UNEXPECTED] = []
+    config.pluginmanager.register(SkipWatch(config.stash[UNEXPECTED]), "skip-watch")
+
+
+class SkipWatch:
+    """Notes each skip, of a test or of a whole module, that nothing allows."""
+
+    def __init__(self, unexpected: list[str]) -> None:
+        self.unexpected = unexpected
+
+    def note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            if reason not in ALLOWED_SKIPS:
+                self.unexpected.append(f"{report.nodeid}: {reason}")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.note(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    if session.config.stash[UNEXPECTED] and session.exitstatus in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.NO_TESTS_COLLECTED,
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if unexpected := config.stash[UNEXPECTED]:
+        terminalreporter.section("skips that nothing allows (tests/conftest.py)", red=True)
+        for line in unexpected:
+            terminalreporter.line(line)
