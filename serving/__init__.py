@@ -1,0 +1,19 @@
+"""How both servers meet the network: listening, health, reflection, errors as statuses, draining, logs."""
+
+from serving.addresses import ListenError
+from serving.channel import channel
+from serving.lifecycle import run, stop_signals, write_port_file
+from serving.logs import configure_logging
+from serving.server import Mount, Running, serve
+
+__all__ = [
+    "ListenError",
+    "Mount",
+    "Running",
+    "channel",
+    "configure_logging",
+    "run",
+    "serve",
+    "stop_signals",
+    "write_port_file",
+]

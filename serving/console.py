@@ -1,0 +1,126 @@
+"""How the commands of both servers answer: data alone on stdout, everything else on stderr, an exit code that tells."""
+
+import enum
+import json
+import sys
+from collections.abc import Coroutine, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from contract.errors import ErrorDetails
+from serving.addresses import ListenError
+from serving.lifecycle import run
+from serving.settings import SettingsRefused
+
+T = TypeVar("T")
+
+VIOLATIONS_SHOWN_MAX = 5
+PIPED_COLUMNS = 240  # wide enough that no cell is broken where nobody reads it on a screen
+
+
+class Exit(enum.IntEnum):
+    """What a command ends with."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    DENIED = 4
+    UNAVAILABLE = 5
+    PARTIAL = 6
+    INTEGRITY = 7
+
+
+EXITS = {
+    grpc.StatusCode.INVALID_ARGUMENT: Exit.USAGE,
+    grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
+    grpc.StatusCode.UNAUTHENTICATED: Exit.DENIED,
+    grpc.StatusCode.PERMISSION_DENIED: Exit.DENIED,
+    grpc.StatusCode.UNAVAILABLE: Exit.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
+    grpc.StatusCode.ABORTED: Exit.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS: Exit.INTEGRITY,
+}
+
+
+class Output(enum.StrEnum):
+    """How a command writes its data."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class Printer:
+    """Rows to stdout, as a table, one JSON array, or a JSON object per line as soon as it is there."""
+
+    def __init__(self, output: Output, columns: Sequence[str]) -> None:
+        self._output = output
+        self._columns = columns
+        self._rows: list[Mapping[str, object]] = []
+        self._data: list[object] = []
+
+    def add(self, row: Mapping[str, object], data: object = None) -> None:
+        """`row` is what the table shows; `data`, the row itself by default, is what JSON shows."""
+        shown = row if data is None else data
+        if self._output is Output.JSONL:
+            sys.stdout.write(json.dumps(shown) + "\n")
+        elif self._output is Output.JSON:
+            self._data.append(shown)
+        else:
+            self._rows.append(row)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._output is Output.JSON:
+            sys.stdout.write(json.dumps(self._data, indent=2) + "\n")
+        elif self._output is Output.TABLE and self._rows:
+            table = Table(box=None, header_style="bold", pad_edge=False)
+            for column in self._columns:
+                table.add_column(column, overflow="fold")
+            for row in self._rows:
+                table.add_row(*(str(row.get(column, "")) for column in self._columns))
+            # What others wrote is shown as it is: brackets and colons in a title are no markup.
+            width = None if sys.stdout.isatty() else PIPED_COLUMNS
+            Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    sys.stderr.write(f"{text}\n")
+
+
+def finish(code: Exit) -> None:
+    """End the command; a code of 0 lets it end by itself."""
+    if code is not Exit.OK:
+        raise typer.Exit(code)
+
+
+def run_command(main: Coroutine[Any, Any, T]) -> T:
+    """Run a command to its end; what a server or the settings refuse becomes one line and an exit code."""
+    try:
+        return run(main)
+    except grpc.aio.AioRpcError as error:
+        say(described(error))
+        raise typer.Exit(EXITS.get(error.code(), Exit.UNEXPECTED)) from error
+    except (ListenError, SettingsRefused) as error:
+        say(str(error))
+        raise typer.Exit(Exit.USAGE) from error
+
+
+def described(error: grpc.aio.AioRpcError) -> str:
+    """An error of a call in one line, its first violations included."""
+    rich = ErrorDetails.from_trailing_metadata(error.trailing_metadata())
+    if rich is None:
+        return f"{error.code().name}: {error.details()}"
+    violations = [f"{each.field} {each.description}" for each in rich.violations[:VIOLATIONS_SHOWN_MAX]]
+    return "; ".join([f"{rich.reason}: {error.details()}", *violations])

@@ -1,0 +1,57 @@
+"""How a server process runs and how it is told to stop."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(main: Coroutine[None, None, Result]) -> Result:
+    """Runs `main` to its end on an event loop of its own: uvloop's, a fifth faster per call, except on Windows."""
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+@asynccontextmanager
+async def stop_signals() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets. A second signal ends the process at once with exit code 128 + its number.
+
+    Enter it in the main thread. The handlers of before are put back afterwards.
+    """
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    is_stopping = False
+
+    # signal.signal rather than the loop's own: the second signal must work when the loop is stuck.
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            os._exit(128 + number)
+        is_stopping = True
+        loop.call_soon_threadsafe(stop.set)
+
+    before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_port_file(path: Path, port: int) -> None:
+    """Tells whoever started the server which port it got; a reader sees the whole line or no file."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text(f"{port}\n", "utf-8")
+    partial.replace(path)

@@ -1,0 +1,68 @@
+"""The one place where an exception becomes a gRPC status.
+
+A ContractError says what the client may know. Of anything else the client learns an error_id, which the log has too.
+"""
+
+from typing import Any, NoReturn, TypeAlias
+from uuid import uuid4
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from contract.errors import ContractError, Reason, internal, not_implemented
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+async def abort(context: Context, failure: BaseException, method: str, domain: str) -> NoReturn:
+    """Ends the call: code, message, grpc-status-details-bin and the error's own trailers."""
+    error = contract_error(failure, method, context)
+    rich = rpc_status.to_status(sendable(error, method, domain))
+    await context.abort(rich.code, rich.details, (*rich.trailing_metadata, *error.trailers))
+
+
+def contract_error(failure: BaseException, method: str, context: Context) -> ContractError:
+    """What to tell the client about what ended its handler."""
+    sole = sole_error(failure)
+    if isinstance(sole, ContractError):
+        return sole
+    # A generated servicer sets this code before it raises; a NotImplementedError from anywhere else is a bug.
+    if isinstance(sole, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return not_implemented(method)
+    return unforeseen(failure, method)
+
+
+def sole_error(failure: BaseException) -> BaseException:
+    """A TaskGroup in a handler wraps the error of its one failed task in a group."""
+    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+        failure = failure.exceptions[0]
+    return failure
+
+
+def sendable(error: ContractError, method: str, domain: str) -> Status:
+    """The status of an error, or of the bug that it cannot be encoded (metadata that is no text, for example)."""
+    try:
+        return error.status(domain)
+    except (TypeError, ValueError, AttributeError) as bug:
+        return unforeseen(bug, method).status(domain)
+
+
+def unforeseen(bug: BaseException, method: str) -> ContractError:
+    """Logs a bug with its traceback; the client learns only where to find it."""
+    error_id = str(uuid4())
+    structlog.get_logger().error("handler_failed", method=method, error_id=error_id, exc_info=bug)
+    return internal(error_id)
+
+
+def shutting_down() -> ContractError:
+    return ContractError(Reason.SHUTTING_DOWN, "the server is shutting down")
+
+
+def malformed(cause: DecodeError) -> ContractError:
+    """Bytes that are no message of the expected type. What the parser said of them is not for the client."""
+    error = ContractError(Reason.INVALID_SIGNAL, "the request is not a valid protobuf message")
+    error.__cause__ = cause
+    return error
