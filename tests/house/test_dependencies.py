@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -97,5 +99,11 @@ def imported_distributions(path: Path) -> set[str]:
         for name in names:
             top = name.partition(".")[0]
             known = shared.get(".".join(name.split(".")[:2])) or own.get(top)
-            found |= {known} if known else {distribution(one) for one in packages_distributions().get(top, [])}
+            found |= {known} if known else {distribution(one) for one in providers().get(top, [])}
     return found - {"omen-riskcast"}
+
+
+@cache
+def providers() -> Mapping[str, list[str]]:
+    """Which distributions install a package; asking reads the records of all of them."""
+    return packages_distributions()

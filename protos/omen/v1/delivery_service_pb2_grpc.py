@@ -102,7 +102,8 @@ class DeliveryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDeadLetters(self, request, context):
-        """Records that RiskCast rejected, oldest first. Scope delivery.admin. INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """Records that RiskCast rejected, oldest first. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

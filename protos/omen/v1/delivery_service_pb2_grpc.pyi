@@ -47,7 +47,9 @@ class DeliveryServiceStub:
     ResumeDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.ResumeDeliveryRequest, _delivery_service_pb2.ResumeDeliveryResponse]
     """Ends a pause. Scope delivery.admin. Answers only the common statuses; OK also when there was no pause."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.ListDeadLettersRequest, _delivery_service_pb2.ListDeadLettersResponse]
-    """Records that RiskCast rejected, oldest first. Scope delivery.admin. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """Records that RiskCast rejected, oldest first. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
+    """
     RedriveDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.RedriveDeadLettersRequest, _delivery_service_pb2.RedriveDeadLettersResponse]
     """Sends dead letters once more. Scope delivery.admin. INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter)."""
     DropDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.DropDeadLettersRequest, _delivery_service_pb2.DropDeadLettersResponse]
@@ -74,7 +76,9 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     ResumeDelivery: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.ResumeDeliveryRequest, _delivery_service_pb2.ResumeDeliveryResponse]  # type: ignore[assignment]
     """Ends a pause. Scope delivery.admin. Answers only the common statuses; OK also when there was no pause."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.ListDeadLettersRequest, _delivery_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
-    """Records that RiskCast rejected, oldest first. Scope delivery.admin. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """Records that RiskCast rejected, oldest first. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
+    """
     RedriveDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.RedriveDeadLettersRequest, _delivery_service_pb2.RedriveDeadLettersResponse]  # type: ignore[assignment]
     """Sends dead letters once more. Scope delivery.admin. INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter)."""
     DropDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.DropDeadLettersRequest, _delivery_service_pb2.DropDeadLettersResponse]  # type: ignore[assignment]
@@ -122,7 +126,9 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_service_pb2.ListDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_service_pb2.ListDeadLettersResponse, _abc.Awaitable[_delivery_service_pb2.ListDeadLettersResponse]]:
-        """Records that RiskCast rejected, oldest first. Scope delivery.admin. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+        """Records that RiskCast rejected, oldest first. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
+        """
 
     @_abc_1.abstractmethod
     def RedriveDeadLetters(

@@ -127,7 +127,7 @@ class SegmentRanges(_message.Message):
     """The segment. Required. 16 bytes."""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___IndexRange]:
-        """The runs. Ascending, not touching each other."""
+        """The runs. Required. Ascending, not touching each other."""
 
     def __init__(
         self,

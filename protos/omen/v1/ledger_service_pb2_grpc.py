@@ -75,7 +75,8 @@ class LedgerServiceServicer:
     """
 
     def ListPartitions(self, request, context):
-        """The partitions, by name ascending. Scope ledger.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """The partitions, by name ascending. Scope ledger.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,9 @@ class LedgerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LedgerServiceAsyncStub: ...
     ListPartitions: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.ListPartitionsRequest, _ledger_service_pb2.ListPartitionsResponse]
-    """The partitions, by name ascending. Scope ledger.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """The partitions, by name ascending. Scope ledger.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+    """
     GetPartition: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.GetPartitionRequest, _ledger_service_pb2.GetPartitionResponse]
     """One partition with its segments. Scope ledger.read. NOT_FOUND (PARTITION_NOT_FOUND)."""
     Replay: _grpc.UnaryStreamMultiCallable[_ledger_service_pb2.ReplayRequest, _ledger_service_pb2.ReplayResponse]
@@ -69,7 +71,9 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPartitions: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.ListPartitionsRequest, _ledger_service_pb2.ListPartitionsResponse]  # type: ignore[assignment]
-    """The partitions, by name ascending. Scope ledger.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """The partitions, by name ascending. Scope ledger.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+    """
     GetPartition: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.GetPartitionRequest, _ledger_service_pb2.GetPartitionResponse]  # type: ignore[assignment]
     """One partition with its segments. Scope ledger.read. NOT_FOUND (PARTITION_NOT_FOUND)."""
     Replay: _aio.UnaryStreamMultiCallable[_ledger_service_pb2.ReplayRequest, _ledger_service_pb2.ReplayResponse]  # type: ignore[assignment]
@@ -102,7 +106,9 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_service_pb2.ListPartitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_service_pb2.ListPartitionsResponse, _abc.Awaitable[_ledger_service_pb2.ListPartitionsResponse]]:
-        """The partitions, by name ascending. Scope ledger.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+        """The partitions, by name ascending. Scope ledger.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+        """
 
     @_abc_1.abstractmethod
     def GetPartition(

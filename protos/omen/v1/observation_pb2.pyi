@@ -25,6 +25,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class Observation(_message.Message):
     """What a source reports, before any rule has looked at it.
     Every field but observed_at is content: it is part of the identity of the signal that comes of it.
+    All text is NFC and without NUL; the canonical form of the whole has at most 64 KiB.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -88,7 +89,7 @@ class Observation(_message.Message):
     """How good the source holds this report to be, 0 to 1 inclusive. Optional; news and sensors are judged by it."""
     @_builtins.property
     def source_updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When the source last changed the fact. Optional. 2000-01-01 to 2100-01-01, UTC."""
+        """When the source last changed the fact. Optional. 2000-01-01 to before 2100-01-01, UTC."""
 
     @_builtins.property
     def quote(self) -> Global___Quote:
@@ -108,15 +109,15 @@ class Observation(_message.Message):
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When the source opened the question. Optional. 2000-01-01 to 2100-01-01, UTC."""
+        """When the source opened the question. Optional. 2000-01-01 to before 2100-01-01, UTC."""
 
     @_builtins.property
     def resolution_date(self) -> _timestamp_pb2.Timestamp:
-        """When the source expects an answer. Optional. 2000-01-01 to 2100-01-01, UTC."""
+        """When the source expects an answer. Optional. 2000-01-01 to before 2100-01-01, UTC."""
 
     @_builtins.property
     def observed_at(self) -> _timestamp_pb2.Timestamp:
-        """When the source was read; "now" for every rule. Required. 2000-01-01 to 2100-01-01, UTC. Not part of identity."""
+        """When the source was read; "now" for every rule. Required. 2000-01-01 to before 2100-01-01, UTC. Not part of identity."""
 
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]:

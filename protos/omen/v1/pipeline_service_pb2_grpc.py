@@ -88,7 +88,8 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRejections(self, request, context):
-        """Observations that a rule rejected, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """Observations that a rule rejected, newest first. Scope stats.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,7 +49,9 @@ class PipelineServiceStub:
     given per observation.
     """
     ListRejections: _grpc.UnaryUnaryMultiCallable[_pipeline_service_pb2.ListRejectionsRequest, _pipeline_service_pb2.ListRejectionsResponse]
-    """Observations that a rule rejected, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """Observations that a rule rejected, newest first. Scope stats.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+    """
     GetMethodology: _grpc.UnaryUnaryMultiCallable[_pipeline_service_pb2.GetMethodologyRequest, _pipeline_service_pb2.GetMethodologyResponse]
     """The rules, thresholds and formulas that this server runs. Scope stats.read. Answers only the common statuses."""
 
@@ -74,7 +76,9 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     given per observation.
     """
     ListRejections: _aio.UnaryUnaryMultiCallable[_pipeline_service_pb2.ListRejectionsRequest, _pipeline_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
-    """Observations that a rule rejected, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """Observations that a rule rejected, newest first. Scope stats.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+    """
     GetMethodology: _aio.UnaryUnaryMultiCallable[_pipeline_service_pb2.GetMethodologyRequest, _pipeline_service_pb2.GetMethodologyResponse]  # type: ignore[assignment]
     """The rules, thresholds and formulas that this server runs. Scope stats.read. Answers only the common statuses."""
 
@@ -114,7 +118,9 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pipeline_service_pb2.ListRejectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pipeline_service_pb2.ListRejectionsResponse, _abc.Awaitable[_pipeline_service_pb2.ListRejectionsResponse]]:
-        """Observations that a rule rejected, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+        """Observations that a rule rejected, newest first. Scope stats.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+        """
 
     @_abc_1.abstractmethod
     def GetMethodology(

@@ -68,15 +68,15 @@ class SignalEvent(_message.Message):
     be derived again from the ledger alone. Optional. At most 64 KiB.
     """
     traceparent: _builtins.str
-    """W3C trace context of the call that emitted it. Optional. At most 128 ASCII characters."""
+    """W3C trace context of the call that emitted it. Optional. At most 128 printable ASCII characters."""
     @_builtins.property
     def observed_at(self) -> _timestamp_pb2.Timestamp:
-        """When the source was read. Required. 2000-01-01 to 2100-01-01, UTC."""
+        """When the source was read. Required. 2000-01-01 to before 2100-01-01, UTC."""
 
     @_builtins.property
     def emitted_at(self) -> _timestamp_pb2.Timestamp:
         """When OMEN took the signal on; its UTC day is the ledger partition. Required; Emit fills it in when empty.
-        2000-01-01 to 2100-01-01, at most 5 minutes ahead of the server.
+        2000-01-01 to before 2100-01-01, at most 5 minutes ahead of the server.
         """
 
     @_builtins.property

@@ -367,7 +367,7 @@ class Signal(_message.Message):
     """Probability of the event, 0 to 1 inclusive, finite, rounded to 6 decimals; -0.0 becomes 0.0. Required."""
     probability_source: _builtins.str
     """Where the probability comes from: the source's name and its basis, for example "polymarket:midpoint".
-    Required. At most 128 ASCII characters.
+    Required. At most 128 printable ASCII characters.
     """
     probability_is_estimate: _builtins.bool
     """True whenever the probability is not derived from a market. Required (false is meaningful)."""
@@ -380,7 +380,7 @@ class Signal(_message.Message):
     confidence_level: Global___ConfidenceLevel.ValueType
     """confidence_score in words. Required."""
     confidence_method: _builtins.str
-    """The formula behind confidence_score, by name and version. Required. At most 128 ASCII characters."""
+    """The formula behind confidence_score, by name and version. Required. At most 128 printable ASCII characters."""
     source_url: _builtins.str
     """A page where the source shows it. Optional. At most 2048 characters."""
     source_class: Global___SourceClass.ValueType
@@ -429,7 +429,7 @@ class Signal(_message.Message):
 
     @_builtins.property
     def generated_at(self) -> _timestamp_pb2.Timestamp:
-        """Equal to the event's observed_at. Required. 2000-01-01 to 2100-01-01, UTC."""
+        """Equal to the event's observed_at. Required. 2000-01-01 to before 2100-01-01, UTC."""
 
     def __init__(
         self,
@@ -486,7 +486,9 @@ class ProbabilityInterval(_message.Message):
     high: _builtins.float
     """Upper end, included. Required. 0 to 1 inclusive, not below low."""
     method: _builtins.str
-    """What made the range, for example "QUOTE" (best bid to best ask) or "ENSEMBLE". Required. At most 64 ASCII characters."""
+    """What made the range, for example "QUOTE" (best bid to best ask) or "ENSEMBLE". Required.
+    At most 64 printable ASCII characters.
+    """
     def __init__(
         self,
         *,
@@ -512,7 +514,7 @@ class ConfidenceFactor(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The factor's name, for example "liquidity". Required. At most 64 ASCII characters."""
+    """The factor's name, for example "liquidity". Required. At most 64 printable ASCII characters."""
     value: _builtins.float
     """The factor's value, 0 to 1 inclusive, rounded to 4 decimals. Required."""
     weight: _builtins.float
@@ -614,7 +616,7 @@ class TemporalContext(_message.Message):
 
     @_builtins.property
     def resolution_date(self) -> _timestamp_pb2.Timestamp:
-        """When the source expects the question to be decided. Optional. 2000-01-01 to 2100-01-01, UTC."""
+        """When the source expects the question to be decided. Optional. 2000-01-01 to before 2100-01-01, UTC."""
 
     def __init__(
         self,
@@ -642,7 +644,7 @@ class Evidence(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """Who reported it, for example "polymarket". Required. At most 128 ASCII characters."""
+    """Who reported it, for example "polymarket". Required. At most 128 printable ASCII characters."""
     source_type: Global___SourceClass.ValueType
     """What kind of source that is. Required."""
     value: _builtins.str
@@ -651,7 +653,7 @@ class Evidence(_message.Message):
     """Where it can be looked up. Optional. At most 2048 characters."""
     @_builtins.property
     def observed_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was seen. Required. 2000-01-01 to 2100-01-01, UTC."""
+        """When it was seen. Required. 2000-01-01 to before 2100-01-01, UTC."""
 
     def __init__(
         self,
@@ -682,9 +684,9 @@ class ValidationScore(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
     rule_name: _builtins.str
-    """The rule's name. Required. At most 64 ASCII characters."""
+    """The rule's name. Required. At most 64 printable ASCII characters."""
     rule_version: _builtins.str
-    """The rule's version. Required. At most 64 ASCII characters."""
+    """The rule's version. Required. At most 64 printable ASCII characters."""
     outcome: Global___RuleOutcome.ValueType
     """Its verdict. Required."""
     score: _builtins.float

@@ -91,7 +91,7 @@ class _DeliveryStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_STATUS_PENDING: _DeliveryStatus.ValueType  # 1
     """RiskCast has not settled it yet."""
     DELIVERY_STATUS_SETTLED: _DeliveryStatus.ValueType  # 2
-    """RiskCast has settled it: stored, or a duplicate of what it stored."""
+    """RiskCast has settled it: it will not be sent again by itself."""
     DELIVERY_STATUS_DEAD_LETTER: _DeliveryStatus.ValueType  # 3
     """RiskCast has rejected it."""
 
@@ -103,7 +103,7 @@ DELIVERY_STATUS_UNSPECIFIED: DeliveryStatus.ValueType  # 0
 DELIVERY_STATUS_PENDING: DeliveryStatus.ValueType  # 1
 """RiskCast has not settled it yet."""
 DELIVERY_STATUS_SETTLED: DeliveryStatus.ValueType  # 2
-"""RiskCast has settled it: stored, or a duplicate of what it stored."""
+"""RiskCast has settled it: it will not be sent again by itself."""
 DELIVERY_STATUS_DEAD_LETTER: DeliveryStatus.ValueType  # 3
 """RiskCast has rejected it."""
 Global___DeliveryStatus: _TypeAlias = DeliveryStatus  # noqa: Y015
@@ -457,7 +457,7 @@ class ListSignalsRequest(_message.Message):
     category: _signal_pb2.SignalCategory.ValueType
     """Only this category. Optional."""
     source_event_id: _builtins.str
-    """Only this question: the history of its signals. Optional. At most 128 ASCII characters."""
+    """Only this question: the history of its signals. Optional. At most 128 printable ASCII characters."""
     page_size: _builtins.int
     """How many at most. Optional; 0 means 100. At most 1000. A page also ends at 1 MiB."""
     page_token: _builtins.str

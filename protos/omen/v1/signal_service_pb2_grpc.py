@@ -81,7 +81,8 @@ class SignalServiceServicer:
         ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
         FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
         RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
-        UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it safe.
+        UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
+        safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class SignalServiceStub:
     ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
     FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
     RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
-    UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it safe.
+    UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
+    safe.
     """
     EmitStream: _grpc.StreamStreamMultiCallable[_signal_service_pb2.EmitStreamRequest, _signal_service_pb2.EmitStreamResponse]
     """Emit for batches, one response per request in the order of the requests. A bad event fails itself only.
@@ -83,7 +84,8 @@ class SignalServiceAsyncStub(SignalServiceStub):
     ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
     FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
     RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
-    UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it safe.
+    UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
+    safe.
     """
     EmitStream: _aio.StreamStreamMultiCallable[_signal_service_pb2.EmitStreamRequest, _signal_service_pb2.EmitStreamResponse]  # type: ignore[assignment]
     """Emit for batches, one response per request in the order of the requests. A bad event fails itself only.
@@ -124,7 +126,8 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
         ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
         FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
         RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
-        UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it safe.
+        UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
+        safe.
         """
 
     @_abc_1.abstractmethod

@@ -67,7 +67,8 @@ class StatsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListActivity(self, request, context):
-        """Recent activity, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """Recent activity, newest first. Scope stats.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class StatsServiceStub:
     GetStats: _grpc.UnaryUnaryMultiCallable[_stats_service_pb2.GetStatsRequest, _stats_service_pb2.GetStatsResponse]
     """Counters since the server started. Scope stats.read. Answers only the common statuses."""
     ListActivity: _grpc.UnaryUnaryMultiCallable[_stats_service_pb2.ListActivityRequest, _stats_service_pb2.ListActivityResponse]
-    """Recent activity, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """Recent activity, newest first. Scope stats.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+    """
 
 @_typing.type_check_only
 class StatsServiceAsyncStub(StatsServiceStub):
@@ -56,7 +58,9 @@ class StatsServiceAsyncStub(StatsServiceStub):
     GetStats: _aio.UnaryUnaryMultiCallable[_stats_service_pb2.GetStatsRequest, _stats_service_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Counters since the server started. Scope stats.read. Answers only the common statuses."""
     ListActivity: _aio.UnaryUnaryMultiCallable[_stats_service_pb2.ListActivityRequest, _stats_service_pb2.ListActivityResponse]  # type: ignore[assignment]
-    """Recent activity, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+    """Recent activity, newest first. Scope stats.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+    """
 
 class StatsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Counters and recent activity. Nothing here is estimated: what was not counted is not shown.
@@ -80,6 +84,8 @@ class StatsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _stats_service_pb2.ListActivityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_stats_service_pb2.ListActivityResponse, _abc.Awaitable[_stats_service_pb2.ListActivityResponse]]:
-        """Recent activity, newest first. Scope stats.read. INVALID_ARGUMENT (INVALID_PAGE_TOKEN)."""
+        """Recent activity, newest first. Scope stats.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+        """
 
 def add_StatsServiceServicer_to_server(servicer: StatsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

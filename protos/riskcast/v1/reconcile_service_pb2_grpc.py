@@ -73,7 +73,7 @@ class ReconcileServiceServicer:
 
     def ListReconcileStates(self, request, context):
         """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
-        INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,7 @@ class ReconcileServiceStub:
     """
     ListReconcileStates: _grpc.UnaryUnaryMultiCallable[_reconcile_service_pb2.ListReconcileStatesRequest, _reconcile_service_pb2.ListReconcileStatesResponse]
     """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
-    INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
     """
 
 @_typing.type_check_only
@@ -69,7 +69,7 @@ class ReconcileServiceAsyncStub(ReconcileServiceStub):
     """
     ListReconcileStates: _aio.UnaryUnaryMultiCallable[_reconcile_service_pb2.ListReconcileStatesRequest, _reconcile_service_pb2.ListReconcileStatesResponse]  # type: ignore[assignment]
     """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
-    INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
     """
 
 class ReconcileServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -100,7 +100,7 @@ class ReconcileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reconcile_service_pb2.ListReconcileStatesResponse, _abc.Awaitable[_reconcile_service_pb2.ListReconcileStatesResponse]]:
         """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
-        INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
 
 def add_ReconcileServiceServicer_to_server(servicer: ReconcileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -190,7 +190,7 @@ class ListSignalsRequest(_message.Message):
     category: _signal_pb2.SignalCategory.ValueType
     """Only this category. Optional."""
     source_event_id: _builtins.str
-    """Only this question. Optional. At most 128 ASCII characters."""
+    """Only this question. Optional. At most 128 printable ASCII characters."""
     ledger_id: _builtins.str
     """Only of this ledger. Optional."""
     partition: _builtins.str

@@ -1,0 +1,44 @@
+"""Page sizes and page tokens: a token is good for the query it was made by, and for no other."""
+
+import base64
+import binascii
+import hashlib
+import json
+
+from contract.errors import ContractError, Reason, Violation, invalid_signal
+from contract.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+
+_QUERY_DIGITS = 16  # of the query's digest: enough to notice that a token came from elsewhere
+
+
+def page_size_of(requested: int) -> int:
+    """How many items a page may have. Raises ContractError: INVALID_SIGNAL outside of 0 to 1000."""
+    if not 0 <= requested <= PAGE_SIZE_MAX:
+        raise invalid_signal([Violation("page_size", f"must be from 0 to {PAGE_SIZE_MAX}")])
+    return requested or PAGE_SIZE_DEFAULT
+
+
+def page_token(query: str, last_key: str) -> str:
+    """The token to go on after `last_key`. `query` names the RPC and every filter it was called with."""
+    return base64.urlsafe_b64encode(json.dumps([_digest(query), last_key]).encode()).decode()
+
+
+def key_of_token(query: str, token: str) -> str:
+    """The last key of the page before, "" for the first page. Raises ContractError: INVALID_PAGE_TOKEN."""
+    if not token:
+        return ""
+    try:
+        digest, last_key = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
+        raise _refused() from error
+    if digest != _digest(query) or not isinstance(last_key, str):
+        raise _refused()
+    return last_key
+
+
+def _digest(query: str) -> str:
+    return hashlib.sha256(query.encode()).hexdigest()[:_QUERY_DIGITS]
+
+
+def _refused() -> ContractError:
+    return ContractError(Reason.INVALID_PAGE_TOKEN, "the page token is not one of this query")

@@ -1,0 +1,68 @@
+"""Every reason a call can fail for, and its one gRPC code. docs/errors.md tells callers what to do about each."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from google.rpc import code_pb2
+
+
+class Reason(StrEnum):
+    """Why a call failed. Callers decide by it, so a name never changes its meaning."""
+
+    DUPLICATE_SIGNAL = "DUPLICATE_SIGNAL"
+    SIGNAL_ID_CONFLICT = "SIGNAL_ID_CONFLICT"
+    INVALID_SIGNAL = "INVALID_SIGNAL"
+    INVALID_OBSERVATION = "INVALID_OBSERVATION"
+    SIGNAL_ID_MISMATCH = "SIGNAL_ID_MISMATCH"
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"
+    SCHEMA_VERSION_UNSUPPORTED = "SCHEMA_VERSION_UNSUPPORTED"
+    PARTITION_CLOSED = "PARTITION_CLOSED"
+    NOT_DUE = "NOT_DUE"
+    QUEUE_FULL = "QUEUE_FULL"
+    RATE_LIMITED = "RATE_LIMITED"
+    LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
+    LEDGER_FULL = "LEDGER_FULL"
+    INDEX_BEHIND = "INDEX_BEHIND"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    BAD_CREDENTIALS = "BAD_CREDENTIALS"
+    SCOPE_MISSING = "SCOPE_MISSING"
+    SIGNAL_NOT_FOUND = "SIGNAL_NOT_FOUND"
+    PARTITION_NOT_FOUND = "PARTITION_NOT_FOUND"
+    PARTITION_PRUNED = "PARTITION_PRUNED"
+    RECONCILE_RUNNING = "RECONCILE_RUNNING"
+    LEDGER_DAMAGED = "LEDGER_DAMAGED"
+    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+    INTERNAL = "INTERNAL"
+
+
+CODES: Mapping[Reason, int] = MappingProxyType(
+    {
+        Reason.DUPLICATE_SIGNAL: code_pb2.ALREADY_EXISTS,
+        Reason.SIGNAL_ID_CONFLICT: code_pb2.ALREADY_EXISTS,
+        Reason.INVALID_SIGNAL: code_pb2.INVALID_ARGUMENT,
+        Reason.INVALID_OBSERVATION: code_pb2.INVALID_ARGUMENT,
+        Reason.SIGNAL_ID_MISMATCH: code_pb2.INVALID_ARGUMENT,
+        Reason.INVALID_PAGE_TOKEN: code_pb2.INVALID_ARGUMENT,
+        Reason.SCHEMA_VERSION_UNSUPPORTED: code_pb2.FAILED_PRECONDITION,
+        Reason.PARTITION_CLOSED: code_pb2.FAILED_PRECONDITION,
+        Reason.NOT_DUE: code_pb2.FAILED_PRECONDITION,
+        Reason.QUEUE_FULL: code_pb2.RESOURCE_EXHAUSTED,
+        Reason.RATE_LIMITED: code_pb2.RESOURCE_EXHAUSTED,
+        Reason.LEDGER_UNAVAILABLE: code_pb2.UNAVAILABLE,
+        Reason.LEDGER_FULL: code_pb2.UNAVAILABLE,
+        Reason.INDEX_BEHIND: code_pb2.UNAVAILABLE,
+        Reason.STORE_UNAVAILABLE: code_pb2.UNAVAILABLE,
+        Reason.SHUTTING_DOWN: code_pb2.UNAVAILABLE,
+        Reason.BAD_CREDENTIALS: code_pb2.UNAUTHENTICATED,
+        Reason.SCOPE_MISSING: code_pb2.PERMISSION_DENIED,
+        Reason.SIGNAL_NOT_FOUND: code_pb2.NOT_FOUND,
+        Reason.PARTITION_NOT_FOUND: code_pb2.NOT_FOUND,
+        Reason.PARTITION_PRUNED: code_pb2.NOT_FOUND,
+        Reason.RECONCILE_RUNNING: code_pb2.ABORTED,
+        Reason.LEDGER_DAMAGED: code_pb2.DATA_LOSS,
+        Reason.NOT_IMPLEMENTED: code_pb2.UNIMPLEMENTED,
+        Reason.INTERNAL: code_pb2.INTERNAL,
+    }
+)
