@@ -38,8 +38,8 @@ format: $(READY) ## rewrite Python and .proto files in the house style
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write
 
-bench: $(READY) ## measure throughput and latency on this machine
-	$(BIN)/python -m bench
+bench: $(READY) ## measure on this machine, as ratios; QUICK=1 takes fewer rounds
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 soak: $(READY) ## long seeded runs under injected faults
 	$(BIN)/python -m pytest -m soak -s --timeout=0
