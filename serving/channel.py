@@ -12,6 +12,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Also how long one attempt to connect may take; the default waits 20 s for a host that drops packets.
     ("grpc.min_reconnect_backoff_ms", 2_000),
+    # Targets are said in settings; an http_proxy meant for browsers must not take signals elsewhere.
+    ("grpc.enable_http_proxy", 0),
     # A peer that vanished without a word is noticed within 80 s. The server allows a ping every 30 s.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),

@@ -1,0 +1,74 @@
+"""The durable view of the writer's process: which partitions and segments there are, and how far each is durable."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Lock
+
+from ledger.damage import DamageNotes
+from ledger.positions import IndexRange, PartitionInfo, SegmentInfo
+from ledger.routing import is_late
+from ledger.segment import LiveSegment
+
+
+@dataclass(slots=True)
+class _Partition:
+    finished: list[SegmentInfo]  # ordinals 1, 2, 3 … without a gap
+    live: LiveSegment | None
+    is_sealed: bool
+    is_pruned: bool
+
+
+class Catalog:
+    """Changed by the flusher thread alone; read by any."""
+
+    def __init__(self, recovered: Iterable[PartitionInfo]) -> None:
+        self._lock = Lock()
+        self._notes = DamageNotes()
+        self._partitions = {
+            info.name: _Partition(list(info.segments), None, info.is_sealed, info.is_pruned) for info in recovered
+        }
+        self.sealed = frozenset(name for name, held in self._partitions.items() if held.is_sealed)
+
+    def partitions(self) -> list[PartitionInfo]:
+        """In the order of their names."""
+        with self._lock:
+            return [self._info(name) for name in sorted(self._partitions)]
+
+    def partition(self, name: str) -> PartitionInfo:
+        """KeyError when there is none of that name."""
+        with self._lock:
+            return self._info(name)
+
+    def segment(self, partition: str, ordinal: int) -> SegmentInfo:
+        """KeyError when there is none."""
+        with self._lock:
+            held = self._partitions[partition]
+            if held.live and held.live.info.ordinal == ordinal:
+                return self._notes.applied_to(held.live.info)
+            if not 1 <= ordinal <= len(held.finished):
+                raise KeyError((partition, ordinal))
+            return self._notes.applied_to(held.finished[ordinal - 1])
+
+    def note_damage(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
+        self._notes.add(partition, ordinal, damaged)
+
+    def maybe_last_finished(self, partition: str) -> SegmentInfo | None:
+        with self._lock:
+            held = self._partitions.get(partition)
+            return held.finished[-1] if held and held.finished else None
+
+    def started(self, partition: str, live: LiveSegment) -> None:
+        with self._lock:
+            self._partitions.setdefault(partition, _Partition([], None, False, False)).live = live
+
+    def finished(self, partition: str, info: SegmentInfo) -> None:
+        with self._lock:
+            held = self._partitions[partition]
+            held.finished.append(info)
+            held.live = None
+
+    def _info(self, name: str) -> PartitionInfo:
+        held = self._partitions[name]
+        known = [*held.finished, held.live.info] if held.live else held.finished
+        segments = tuple(self._notes.applied_to(info) for info in known)
+        return PartitionInfo(name, segments, held.is_sealed, is_late(name), held.is_pruned)

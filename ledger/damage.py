@@ -1,0 +1,26 @@
+"""What reading has found to be damaged, kept beside what FOOTERs and frames say."""
+
+from dataclasses import replace
+from threading import Lock
+
+from ledger.positions import IndexRange, SegmentInfo, SegmentState, merge_ranges
+
+
+class DamageNotes:
+    """Damage that reading found in segments which were trusted by their FOOTER. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._notes: dict[tuple[str, int], tuple[IndexRange, ...]] = {}
+
+    def add(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
+        """`damaged` may be empty: bytes were hit, but no record."""
+        with self._lock:
+            known = self._notes.get((partition, ordinal), ())
+            self._notes[partition, ordinal] = merge_ranges(known, damaged)
+
+    def applied_to(self, info: SegmentInfo) -> SegmentInfo:
+        noted = self._notes.get((info.partition, info.ordinal))
+        if noted is None:
+            return info
+        return replace(info, damaged=merge_ranges(info.damaged, noted), state=SegmentState.DAMAGED)

@@ -1,0 +1,122 @@
+"""The durable view from another process than the writer's: what the files themselves vouch for.
+
+A live segment is durable as far as the largest durable_offset in its frames says. That is at most one batch, or the
+idle delay of the COMMIT_MARK, behind what the writer has acknowledged, and never ahead of it.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ledger.bookends import maybe_mark
+from ledger.damage import DamageNotes
+from ledger.disk import Disk
+from ledger.format import TYPE_COMMIT_MARK, TYPE_RECORD, seed_of
+from ledger.inspection import inspect
+from ledger.layout import partition_names
+from ledger.positions import SEGMENT_ID_UNKNOWN, IndexRange, PartitionInfo, SegmentInfo, SegmentState
+from ledger.routing import is_late
+from ledger.scan import Frame, Walk, scan
+from ledger.source import Source
+from ledger.survey import PartitionSurvey, Surveyed
+
+
+class FileView:
+    """Not for two threads at once."""
+
+    def __init__(self, directory: Path, ledger_id: str, disk: Disk) -> None:
+        self._directory = directory
+        self._ledger_id = ledger_id
+        self._disk = disk
+        self._notes = DamageNotes()
+        self._followed: dict[tuple[str, int, bytes], _Followed] = {}
+        self._judged: dict[tuple[str, int, bytes], SegmentInfo] = {}
+
+    def partitions(self) -> list[PartitionInfo]:
+        return [self.partition(name) for name in partition_names(self._disk, self._directory)]
+
+    def partition(self, name: str) -> PartitionInfo:
+        survey = self._survey(name)
+        segments = tuple(self._segment(survey, ordinal) for ordinal in survey.ordinals())
+        return PartitionInfo(name, segments, survey.is_sealed, is_late(name), survey.is_pruned)
+
+    def segment(self, partition: str, ordinal: int) -> SegmentInfo:
+        survey = self._survey(partition)
+        if ordinal not in survey.ordinals():
+            raise KeyError((partition, ordinal))
+        return self._segment(survey, ordinal)
+
+    def note_damage(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
+        self._notes.add(partition, ordinal, damaged)
+
+    def _survey(self, partition: str) -> PartitionSurvey:
+        if partition not in partition_names(self._disk, self._directory):
+            raise KeyError(partition)
+        return PartitionSurvey(self._disk, self._directory, partition, self._ledger_id)
+
+    def _segment(self, survey: PartitionSurvey, ordinal: int) -> SegmentInfo:
+        surveyed = survey.segment(ordinal)
+        if info := surveyed.trusted():
+            return self._notes.applied_to(info)
+        if not surveyed.is_present:
+            return surveyed.pruned() if survey.is_pruned else surveyed.lost()
+        return self._notes.applied_to(self._unfrozen(surveyed))
+
+    def _unfrozen(self, surveyed: Surveyed) -> SegmentInfo:
+        key = (surveyed.partition, surveyed.ordinal, surveyed.segment_id)
+        if surveyed.pin or surveyed.segment_id == SEGMENT_ID_UNKNOWN:
+            if key not in self._judged:  # its end is settled: judging it once reads all of it
+                self._judged[key] = inspect(self._disk, surveyed)[0]
+            return self._judged[key]
+        if key not in self._followed:
+            self._followed[key] = _Followed(self._disk, surveyed)
+        self._followed[key].advance()
+        return self._followed[key].info
+
+
+class _Followed:
+    """How far a live segment is known to be durable, and what lies up to there. Each advance() reads what is new."""
+
+    def __init__(self, disk: Disk, surveyed: Surveyed) -> None:
+        self._disk = disk
+        self._path = surveyed.path
+        self._seed = seed_of(surveyed.segment_id)
+        state = SegmentState.DAMAGED if surveyed.head.damaged else SegmentState.OPEN
+        self.info = SegmentInfo(
+            surveyed.partition, surveyed.ordinal, surveyed.segment_id, 0, surveyed.head.end, (), state
+        )
+
+    def advance(self) -> None:
+        size = self._disk.size(self._path)
+        mark = self._durable_end(size)
+        if mark <= self.info.byte_length:
+            return
+        found = scan(self._walk(), mark)
+        count = max(found.known_count, self._count_before(mark, size))
+        self.info = replace(
+            self.info,
+            record_count=count,
+            byte_length=mark,
+            damaged=(*self.info.damaged, *found.missing_up_to(count)),
+            state=SegmentState.DAMAGED if found.gaps else self.info.state,
+        )
+
+    def _walk(self) -> Walk:
+        info = self.info
+        return Walk(Source(self._disk, self._path), self._seed, info.ordinal, info.byte_length, info.record_count)
+
+    def _durable_end(self, size: int) -> int:
+        walk = self._walk()
+        mark = 0
+        while (met := walk.step(size)) is not None:
+            if met.header:
+                mark = max(mark, met.header.durable_offset)
+        return mark
+
+    def _count_before(self, mark: int, size: int) -> int:
+        """What the frame at the mark says of the records before it: counts the last ones when they are damaged."""
+        met = Walk(Source(self._disk, self._path), self._seed, self.info.ordinal, mark).step(size)
+        if isinstance(met, Frame) and met.header.kind == TYPE_RECORD:
+            return met.record_index - 1
+        if isinstance(met, Frame) and met.header.kind == TYPE_COMMIT_MARK:
+            return maybe_mark(met.payload) or 0
+        return 0

@@ -1,0 +1,102 @@
+"""The first bytes of a segment: magic and two copies of HEADER. And its last ones: FOOTER."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.bookends import SegmentFooter, SegmentHeader, decode_header, maybe_footer
+from ledger.disk import Disk
+from ledger.format import (
+    ALIGNMENT,
+    HEADER_BYTES,
+    MAGIC,
+    TYPE_FOOTER,
+    TYPE_HEADER,
+    UNSEEDED,
+    frame_bytes,
+    maybe_header,
+    maybe_payload,
+    seed_of,
+)
+
+_HEAD_BYTES_MAX = 16 * 1024  # a HEADER is about 400 bytes
+_FOOT_BYTES_MAX = 256 * 1024  # a FOOTER of 65,536 records is about 5 KiB; a larger one than this is found by scanning
+_TYPE_AT = 4
+
+Span = tuple[int, int]  # byte offsets [start, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """`end` is where the frames after both copies begin; without a readable copy, the offset of the first copy."""
+
+    header: SegmentHeader | None
+    end: int
+    damaged: tuple[Span, ...]
+
+
+HEAD_MISSING = Head(None, len(MAGIC), ((0, len(MAGIC)),))
+
+
+def read_head(disk: Disk, path: Path) -> Head:
+    """FormatUnsupported when a copy was written in a format this program does not know."""
+    return parse_head(disk.read(path, 0, _HEAD_BYTES_MAX))
+
+
+def parse_head(data: bytes) -> Head:
+    damaged: list[Span] = [] if data.startswith(MAGIC) else [(0, len(MAGIC))]
+    first = len(MAGIC)
+    header, end = _copy_at(data, first)
+    if header:
+        twin, twin_end = _copy_at(data, end)
+        if twin == header:
+            return Head(header, twin_end, tuple(damaged))
+        return Head(header, 2 * end - first, (*damaged, (end, 2 * end - first)))
+    for second in range(first + ALIGNMENT, len(data), ALIGNMENT):
+        header, end = _copy_at(data, second)
+        if header:
+            return Head(header, end, (*damaged, (first, second)))
+    return Head(None, first, (*damaged, (first, first + HEADER_BYTES)))
+
+
+def _copy_at(data: bytes, offset: int) -> tuple[SegmentHeader | None, int]:
+    frame = maybe_header(data, offset, offset, UNSEEDED)
+    if frame is None or frame.kind != TYPE_HEADER:
+        return None, offset
+    payload = maybe_payload(data, offset, frame)
+    return (decode_header(payload), offset + frame.frame_bytes) if payload else (None, offset)
+
+
+def footer_at(disk: Disk, path: Path, offset: int) -> SegmentFooter | None:
+    """The FOOTER that begins at `offset`, when it is whole and speaks of exactly the bytes before it."""
+    return _whole_footer(disk.read(path, offset, _FOOT_BYTES_MAX), 0, offset)
+
+
+def footer_at_end(disk: Disk, path: Path) -> SegmentFooter | None:
+    """The FOOTER that ends exactly where the file ends. None does not prove that there is none: scan then."""
+    size = disk.size(path)
+    base = max(0, (size - _FOOT_BYTES_MAX) // ALIGNMENT * ALIGNMENT)
+    data = disk.read(path, base, size - base)
+    types = data[_TYPE_AT::ALIGNMENT]
+    at = types.rfind(TYPE_FOOTER)
+    while at >= 0:
+        start = at * ALIGNMENT
+        footer = _whole_footer(data, start, base + start)
+        if footer and start + frame_bytes(_payload_len(data, start)) == len(data):
+            return footer
+        at = types.rfind(TYPE_FOOTER, 0, at)
+    return None
+
+
+def _whole_footer(data: bytes, start: int, offset: int) -> SegmentFooter | None:
+    payload_start = start + HEADER_BYTES
+    footer = maybe_footer(data[payload_start : payload_start + _payload_len(data, start)])
+    if footer is None or footer.byte_length != offset:
+        return None
+    frame = maybe_header(data, start, offset, seed_of(footer.segment_id))
+    if frame is None or frame.kind != TYPE_FOOTER:
+        return None
+    return footer if maybe_payload(data, start, frame) else None
+
+
+def _payload_len(data: bytes, start: int) -> int:
+    return int.from_bytes(data[start + 8 : start + 12], "little")

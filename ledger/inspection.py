@@ -1,0 +1,31 @@
+"""Reading one segment from end to end and judging it. Changes nothing."""
+
+from ledger.disk import Disk
+from ledger.format import seed_of
+from ledger.positions import SEGMENT_ID_UNKNOWN, SegmentInfo
+from ledger.recovery import Decision, decide, weigh
+from ledger.scan import Scan, Walk, scan
+from ledger.source import Source
+from ledger.survey import Surveyed
+
+
+def inspect(disk: Disk, surveyed: Surveyed) -> tuple[SegmentInfo, Decision, Scan]:
+    """What the segment holds, what to do about it, and the scan that says so."""
+    file_bytes = disk.size(surveyed.path)
+    end = min(file_bytes, surveyed.pin.byte_length) if surveyed.pin else file_bytes
+    if surveyed.segment_id == SEGMENT_ID_UNKNOWN:
+        found = Scan(end, 0)  # without its id no frame can be told from a foreign one
+    else:
+        source = Source(disk, surveyed.path)
+        found = scan(Walk(source, seed_of(surveyed.segment_id), surveyed.ordinal, surveyed.head.end), end)
+    decision = decide(weigh(surveyed.head, found, file_bytes, surveyed.pin))
+    info = SegmentInfo(
+        surveyed.partition,
+        surveyed.ordinal,
+        surveyed.segment_id,
+        decision.record_count,
+        decision.byte_length,
+        found.missing_up_to(decision.record_count),
+        decision.state,
+    )
+    return info, decision, found

@@ -1,0 +1,180 @@
+"""From bytes to frames and gaps. Decides nothing: what a gap means is for recovery and for the reader.
+
+A frame header carries its own CRC, so its length can be trusted: a damaged payload costs exactly one record. Behind a
+damaged header the walk goes on in steps of 8 bytes to the next header whose seeded CRC, ascending sequence and
+durable_offset all hold.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from ledger.bookends import RecordSummary, SegmentFooter, maybe_footer, maybe_mark
+from ledger.errors import FormatUnsupported
+from ledger.format import (
+    ALIGNMENT,
+    HEADER_BYTES,
+    TYPE_COMMIT_MARK,
+    TYPE_FOOTER,
+    TYPE_RECORD,
+    TYPES_CRITICAL,
+    TYPES_KNOWN,
+    FrameHeader,
+    maybe_header,
+    maybe_payload,
+)
+from ledger.positions import RECORD_INDEX_MAX, IndexRange, sequence_of
+from ledger.source import Source
+
+_TYPE_AT = 4  # where the type byte lies in a header
+_KNOWN = re.compile(b"[" + re.escape(TYPES_KNOWN) + b"]")
+_RESYNC_WINDOW = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame with nothing wrong. `record_index` is 0 unless it is a RECORD."""
+
+    offset: int
+    header: FrameHeader
+    payload: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.header.frame_bytes
+
+    @property
+    def record_index(self) -> int:
+        return self.header.sequence & RECORD_INDEX_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes that are no whole frame. `header` is there when only the payload is bad: then it names what it held."""
+
+    offset: int
+    end: int
+    header: FrameHeader | None
+
+
+class Walk:
+    """Steps through the frames of one segment, from `offset` (a frame boundary) with `last_index` records behind it."""
+
+    def __init__(self, source: Source, seed: int, ordinal: int, offset: int, last_index: int = 0) -> None:
+        self._source = source
+        self._seed = seed
+        self._ordinal = ordinal
+        self.offset = offset
+        self.last_index = last_index
+
+    def step(self, end: int) -> Frame | Gap | None:
+        """What comes next before `end`; None there. FormatUnsupported for a frame that must not be skipped."""
+        offset = self.offset
+        if offset >= end:
+            return None
+        header = self._maybe_header_at(offset, end)
+        if header is None:
+            self.offset = self._resync(offset + ALIGNMENT, end)
+            return Gap(offset, self.offset, None)
+        return self._frame(offset, header, end)
+
+    def _frame(self, offset: int, header: FrameHeader, end: int) -> Frame | Gap:
+        if header.kind >= TYPES_CRITICAL and header.kind not in TYPES_KNOWN:
+            raise FormatUnsupported(f"frame type {header.kind:#04x} at offset {offset} must not be skipped")
+        size = header.frame_bytes
+        self.offset = min(offset + size, end)
+        if header.kind == TYPE_RECORD:
+            self.last_index = header.sequence & RECORD_INDEX_MAX
+        data, start = self._source.at(offset, size, end)
+        payload = maybe_payload(data, start, header) if offset + size <= end else None
+        if payload is None:
+            return Gap(offset, self.offset, header)
+        return Frame(offset, header, payload)
+
+    def _maybe_header_at(self, offset: int, end: int) -> FrameHeader | None:
+        if offset + HEADER_BYTES > end:
+            return None
+        data, start = self._source.at(offset, HEADER_BYTES, end)
+        header = maybe_header(data, start, offset, self._seed)
+        return header if header and self._is_next(header) else None
+
+    def _is_next(self, header: FrameHeader) -> bool:
+        if header.kind != TYPE_RECORD:
+            return header.sequence == 0
+        return header.sequence >> 32 == self._ordinal and header.sequence > sequence_of(self._ordinal, self.last_index)
+
+    def _resync(self, offset: int, end: int) -> int:
+        while offset + HEADER_BYTES <= end:
+            size = min(_RESYNC_WINDOW, end - offset)
+            data, start = self._source.at(offset, size, end)
+            types = data[start + _TYPE_AT : start + size : ALIGNMENT]
+            for match in _KNOWN.finditer(types):
+                candidate = offset + match.start() * ALIGNMENT
+                if self._maybe_header_at(candidate, end):
+                    return candidate
+            if not types:  # the file is shorter than it should be
+                return end
+            offset += len(types) * ALIGNMENT
+        return end
+
+
+@dataclass(slots=True)
+class Scan:
+    """Everything a segment's frames say, up to the end that was scanned.
+
+    `known_count` is the highest record index that any trusted header or COMMIT_MARK vouches for, `missing` those below
+    it that no whole frame holds. `served` is the last whole record, `summary` covers those before the first gap.
+    """
+
+    end: int
+    known_count: int
+    gaps: list[tuple[int, int, int]] = field(default_factory=list)  # (offset, end, known_count at the offset)
+    missing: list[IndexRange] = field(default_factory=list)
+    durable_offset: int = 0
+    footer: SegmentFooter | None = None
+    summary: RecordSummary = field(default_factory=RecordSummary)
+    served: int = 0
+
+    def add_frame(self, frame: Frame) -> None:
+        header = frame.header
+        self.durable_offset = max(self.durable_offset, header.durable_offset)
+        if header.kind == TYPE_RECORD:
+            self._serve(frame)
+        elif header.kind == TYPE_COMMIT_MARK:
+            self.known_count = max(self.known_count, maybe_mark(frame.payload) or 0)
+        elif header.kind == TYPE_FOOTER:
+            self.footer = maybe_footer(frame.payload)
+
+    def add_gap(self, gap: Gap) -> None:
+        self.gaps.append((gap.offset, gap.end, self.known_count))
+        if gap.header:
+            self.durable_offset = max(self.durable_offset, gap.header.durable_offset)
+            self.known_count = max(self.known_count, gap.header.sequence & RECORD_INDEX_MAX)
+
+    def missing_up_to(self, record_count: int) -> tuple[IndexRange, ...]:
+        """Closed ranges of the record indexes 1..record_count that no whole frame holds."""
+        held = [(first, min(last, record_count)) for first, last in self.missing if first <= record_count]
+        if self.served < record_count:
+            held.append((self.served + 1, record_count))
+        return tuple(held)
+
+    def _serve(self, frame: Frame) -> None:
+        index = frame.record_index
+        if index > self.served + 1:
+            self.missing.append((self.served + 1, index - 1))
+            if not self.gaps:  # frames are gone and no bad byte is left to show it
+                self.gaps.append((frame.offset, frame.offset, self.known_count))
+        self.served = index
+        self.known_count = max(self.known_count, index)
+        if not self.gaps:
+            self.summary.add(frame.offset, frame.header.emitted_at)
+
+
+def scan(walk: Walk, end: int) -> Scan:
+    """Walks to `end`, or past the FOOTER: nothing behind one exists. Reads every byte up to there."""
+    gathered = Scan(end, walk.last_index, served=walk.last_index)
+    while gathered.footer is None and (met := walk.step(end)) is not None:
+        if isinstance(met, Frame):
+            gathered.add_frame(met)
+        else:
+            gathered.add_gap(met)
+    return gathered

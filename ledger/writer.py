@@ -1,0 +1,149 @@
+"""The promise is made here and only here: a waiter is given its position after fdatasync has returned, never before.
+
+Callers put records into a bounded queue; one flusher thread takes all that is waiting, gives each record its partition
+and sequence, writes, syncs, and then answers the whole batch in one call. After the first failed write or fsync nothing
+is ever acknowledged again by this process: what the disk holds is unknown until a new process has looked.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from threading import Lock, Thread
+from types import TracebackType
+
+from ledger.append_queue import AppendQueue, Pending
+from ledger.catalog import Catalog
+from ledger.commit import Committer, Result
+from ledger.disk import Disk
+from ledger.errors import LedgerClosed, LedgerError, LedgerUnavailable
+from ledger.format import PAYLOAD_BYTES_MAX
+from ledger.house import House, open_house
+from ledger.positions import PartitionInfo
+from ledger.reader import LedgerReader
+from ledger.settings import LedgerSettings
+from ledger.times import microseconds_of, utc_now
+
+OnCommit = Callable[[Sequence[Result]], None]
+
+_DEFAULT_SETTINGS = LedgerSettings()
+_DEFAULT_DISK = Disk()
+
+
+class Ledger:
+    """One writer of one directory. Every method may be called from any thread, close() not from within on_commit."""
+
+    def __init__(
+        self, house: House, on_commit: OnCommit, settings: LedgerSettings, disk: Disk, now: Callable[[], datetime]
+    ) -> None:
+        """Use open()."""
+        self.ledger_id = house.ledger_id
+        self.failure: LedgerError | None = None
+        self._house = house
+        self._catalog = Catalog(house.recovered)
+        self._on_commit = on_commit
+        self._settings = settings
+        self._disk = disk
+        self._now = now
+        self._queue = AppendQueue(settings.queue_records_max, settings.queue_bytes_max)
+        self._committer = Committer(disk, house.directory, house.ledger_id, self._catalog, settings)
+        self._in_flight: list[Pending] = []
+        self._closing = Lock()
+        self._flusher = Thread(target=self._run, name="ledger-flusher", daemon=True)
+        self._flusher.start()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        on_commit: OnCommit,
+        settings: LedgerSettings = _DEFAULT_SETTINGS,
+        disk: Disk = _DEFAULT_DISK,
+        now: Callable[[], datetime] = utc_now,
+    ) -> "Ledger":
+        """Takes the lock, recovers what an earlier process left, and starts the flusher thread.
+
+        `on_commit` is called from that thread, once per batch, with every waiter of the batch and its position or its
+        LedgerError. It must not raise, nor wait for the ledger. When the ledger fails it is called once more, with all
+        whose outcome will never be known (maybe nobody), after `failure` is set.
+
+        LedgerLocked when another writer has it, LedgerDamaged or FormatUnsupported when it is not to be understood,
+        LedgerFull or LedgerUnavailable when the disk refuses.
+        """
+        house = open_house(disk, directory, settings, microseconds_of(now()))
+        return cls(house, on_commit, settings, disk, now)
+
+    def append(self, payload: bytes, emitted_at: datetime, waiter: object) -> None:
+        """Queues one record. `waiter` comes back through on_commit, exactly once, unless this call raises.
+
+        At once: ValueError (naive datetime, payload over 4 MiB), TypeError (not bytes), QueueFull, LedgerClosed,
+        LedgerUnavailable. Through on_commit: PartitionClosed, LedgerFull, LedgerUnavailable.
+        """
+        if type(payload) is not bytes:  # found later, in the flusher, it would stop the ledger for everybody
+            raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            raise ValueError(f"a payload has at most {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}")
+        self._queue.put(Pending(payload, microseconds_of(emitted_at), waiter))
+
+    def partitions(self) -> list[PartitionInfo]:
+        """The durable view of every partition, by name."""
+        return self._catalog.partitions()
+
+    def partition(self, name: str) -> PartitionInfo:
+        """The durable view of one partition. KeyError when there is none of that name."""
+        return self._catalog.partition(name)
+
+    def reader(self) -> LedgerReader:
+        """A reader that knows the durable mark from memory."""
+        return LedgerReader(self._house.directory, view=self._catalog, disk=self._disk)
+
+    def close(self) -> None:
+        """Commits what is queued, writes the FOOTERs, lets go of the lock. Idempotent. A failure is in `failure`."""
+        with self._closing:
+            self._queue.close(_closed)
+            self._flusher.join()
+            self._house.lock.release()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._queue.take(self._patience_s())) is not None:
+                if batch:
+                    self._flush(batch)
+                else:
+                    self._committer.mark_idle(self._stamp())
+            self._committer.freeze_all(self._stamp())
+        except BaseException as error:  # noqa: BLE001 - whatever it was, no waiter may be left waiting
+            self._fail(error)
+
+    def _patience_s(self) -> float | None:
+        return self._settings.idle_mark_s if self._committer.has_unmarked_batch else None
+
+    def _flush(self, batch: list[Pending]) -> None:
+        self._in_flight = batch
+        self._on_commit(self._committer.commit(batch, self._stamp()))
+        self._in_flight = []
+
+    def _stamp(self) -> int:
+        return microseconds_of(self._now())
+
+    def _fail(self, error: BaseException) -> None:
+        failure = LedgerUnavailable(f"the ledger has stopped, outcome unknown: {error!r}")
+        failure.__cause__ = error
+        self.failure = failure
+        waiting = self._in_flight + self._queue.fail(lambda: LedgerUnavailable(str(failure)))
+        self._committer.abandon()
+        with suppress(Exception):  # on_commit may be what failed: `failure` is set, there is nobody left to tell
+            self._on_commit([(pending.waiter, failure) for pending in waiting])
+
+
+def _closed() -> LedgerError:
+    return LedgerClosed("the ledger has been closed")
