@@ -33,7 +33,7 @@ class _ReconcileStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recon
     RECONCILE_STATUS_UNSPECIFIED: _ReconcileStatus.ValueType  # 0
     """Not set."""
     RECONCILE_STATUS_COMPLETED: _ReconcileStatus.ValueType  # 1
-    """Every record that the ledger counts is stored here, or is a duplicate of one that is."""
+    """Every record that the ledger counts can be read there, and is stored here or is a duplicate of one that is."""
     RECONCILE_STATUS_SKIPPED: _ReconcileStatus.ValueType  # 2
     """Not compared; the reason says why."""
     RECONCILE_STATUS_PARTIAL: _ReconcileStatus.ValueType  # 3
@@ -47,7 +47,7 @@ class ReconcileStatus(_ReconcileStatus, metaclass=_ReconcileStatusEnumTypeWrappe
 RECONCILE_STATUS_UNSPECIFIED: ReconcileStatus.ValueType  # 0
 """Not set."""
 RECONCILE_STATUS_COMPLETED: ReconcileStatus.ValueType  # 1
-"""Every record that the ledger counts is stored here, or is a duplicate of one that is."""
+"""Every record that the ledger counts can be read there, and is stored here or is a duplicate of one that is."""
 RECONCILE_STATUS_SKIPPED: ReconcileStatus.ValueType  # 2
 """Not compared; the reason says why."""
 RECONCILE_STATUS_PARTIAL: ReconcileStatus.ValueType  # 3

@@ -1,0 +1,84 @@
+"""RiskCast put together: the store is opened, the committer runs, calls are served."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from types import ModuleType
+
+import grpc
+import structlog
+
+import serving
+from riskcast.v1 import ingest_service_pb2 as ingest_pb
+from riskcast.v1 import ingest_service_pb2_grpc as ingest_grpc
+from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
+from riskcast.v1 import reconcile_service_pb2_grpc as reconcile_grpc
+from riskcast.v1 import signal_service_pb2 as signal_pb
+from riskcast.v1 import signal_service_pb2_grpc as signal_grpc
+from riskcast_server.committer import Committer, committing
+from riskcast_server.ingest import Door, utc_now
+from riskcast_server.ledger_client import LedgerClient
+from riskcast_server.reconcile import Reconciler
+from riskcast_server.services import IngestService, ReconcileService, SignalService
+from riskcast_server.settings import RiskcastSettings
+from riskcast_server.store import Store, open_store
+from serving import Mount
+
+DOMAIN = "riskcast.v1"
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Callable[[int], None]) -> None:
+    """Serves until `stop` is set, then drains: calls first, then the committer, then the store.
+
+    `on_ready` is given the bound port. Raises ListenError, StoreRefused, and whatever ended the committer.
+    """
+    async with (
+        open_store(settings.database_url) as store,
+        committing(store, utc_now) as committer,
+        ledgers(settings.omen_targets) as omens,
+        serving.serve(settings.listen, mounts(store, committer, omens), domain=DOMAIN) as running,
+    ):
+        running.set_ready()
+        log.info("serving", port=running.port)
+        on_ready(running.port)
+        await either(stop, committer.ended)
+        log.info("draining")
+
+
+@asynccontextmanager
+async def ledgers(targets: Sequence[str]) -> AsyncIterator[list[LedgerClient]]:
+    """A channel to each; it connects when first used."""
+    async with AsyncExitStack() as stack:
+        yield [LedgerClient(each, await stack.enter_async_context(serving.channel(each))) for each in targets]
+
+
+def mounts(store: Store, committer: Committer, omens: Sequence[LedgerClient]) -> list[Mount]:
+    """Every service of riskcast.v1 and what serves it."""
+    door = Door(committer, utc_now)
+    ingest = IngestService(door, store)
+    signals = SignalService(store)
+    reconcile = ReconcileService(Reconciler(store, door, omens, utc_now))
+    return [
+        mount(ingest_pb, "IngestService", partial(ingest_grpc.add_IngestServiceServicer_to_server, ingest)),
+        mount(signal_pb, "SignalService", partial(signal_grpc.add_SignalServiceServicer_to_server, signals)),
+        mount(
+            reconcile_pb, "ReconcileService", partial(reconcile_grpc.add_ReconcileServiceServicer_to_server, reconcile)
+        ),
+    ]
+
+
+def mount(module: ModuleType, name: str, add: Callable[[grpc.aio.Server], None]) -> Mount:
+    return Mount(module.DESCRIPTOR.services_by_name[name], add)
+
+
+async def either(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,68 @@
+"""The command `riskcast`: the server, and questions to a running one."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import serving
+from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
+from riskcast_server import app as server
+from riskcast_server.commands import reconcile, signals
+from riskcast_server.output import EXIT_UNAVAILABLE, EXIT_USAGE, failed
+from riskcast_server.settings import RiskcastSettings
+from riskcast_server.store import StoreRefused
+from serving.exposure import refuse_exposure
+from serving.settings import SettingsRefused, load
+
+app = typer.Typer(
+    add_completion=False, help="Stores each signal exactly once.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+app.command()(reconcile)
+app.add_typer(signals, name="signals")
+
+
+def show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"riskcast {version('omen-riskcast')}\ncontract {CONTRACT_VERSION}\nschema {SCHEMA_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the versions.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def serve(
+    port_file: Annotated[Path | None, typer.Option(help="Write the bound port here once ready.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without keys.")] = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    try:
+        settings = load(RiskcastSettings)
+        if not insecure:
+            refuse_exposure(settings.listen)
+        serving.configure_logging()
+        serving.run(served(settings, port_file))
+    except (SettingsRefused, serving.ListenError) as refused:
+        raise failed(str(refused), EXIT_USAGE) from refused
+    except StoreRefused as refused:
+        raise failed(str(refused), EXIT_UNAVAILABLE) from refused
+
+
+async def served(settings: RiskcastSettings, maybe_port_file: Path | None) -> None:
+    def on_ready(port: int) -> None:
+        if maybe_port_file:
+            serving.write_port_file(maybe_port_file, port)
+
+    async with serving.stop_signals() as stop:
+        await server.serve(settings, stop, on_ready)
+
+
+def main() -> None:
+    app()

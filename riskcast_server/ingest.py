@@ -1,0 +1,180 @@
+"""The one door into the store: live push, delivery and replay come through it.
+
+Parse, validate, commit, then acknowledge. A bad record fails itself, not its neighbours.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from contract.errors import ContractError, Reason, duplicate_signal, invalid_signal, item_error
+from contract.identity import SIGNAL_ID, ack_id
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX
+from contract.validation import EPOCH, Violation, check_event, violations_of_position
+from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
+from omen.v1.signal_event_pb2 import SignalEvent
+from riskcast.v1.ingest_service_pb2 import RecordOutcome, RecordResult
+from riskcast.v1.signal_service_pb2 import ArrivalPath
+from riskcast_server.committer import Clock, Committer
+from riskcast_server.settlement import Candidate, Entry, Failed, Outcome, Position, Refused, Row, Verdict
+
+log = structlog.get_logger(__name__)
+
+WIRE_OUTCOMES = {
+    Verdict.STORED: RecordOutcome.RECORD_OUTCOME_STORED,
+    Verdict.DUPLICATE: RecordOutcome.RECORD_OUTCOME_DUPLICATE,
+    Verdict.CONFLICT: RecordOutcome.RECORD_OUTCOME_CONFLICT,
+    Verdict.REJECTED: RecordOutcome.RECORD_OUTCOME_REJECTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Records that are queued for commit."""
+
+    entries: Sequence[Entry]
+    outcomes: asyncio.Future[list[Outcome]]
+
+    async def results(self) -> list[RecordResult]:
+        """One per record, in order, once all are durable. ContractError STORE_UNAVAILABLE: outcome unknown."""
+        outcomes = await self.outcomes
+        return [_result(entry, outcome) for entry, outcome in zip(self.entries, outcomes, strict=True)]
+
+
+class Door:
+    """Lets in what is valid."""
+
+    def __init__(self, committer: Committer, now: Clock) -> None:
+        self._committer = committer
+        self._now = now
+
+    async def ingest(self, event: SignalEvent, maybe_position: LedgerPosition | None) -> Row:
+        """Stores one event and returns its row. Every other outcome is a ContractError, DUPLICATE_SIGNAL among them."""
+        check_event(event, now=self._now())
+        position = _checked_position(maybe_position) if maybe_position else None
+        candidate = _candidate(event, event.SerializeToString(), position, ArrivalPath.ARRIVAL_PATH_INGEST)
+        [outcome] = await self._committer.submit([candidate])
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        if outcome.verdict is Verdict.DUPLICATE:
+            raise _duplicate(candidate, outcome.row)
+        return outcome.row
+
+    def receive(
+        self, records: Sequence[LedgerRecord], ledger_id: str, path: ArrivalPath.ValueType, run_id: str = ""
+    ) -> Receipt:
+        """Queues records of one ledger. 1 to 256, at most 1 MiB unless a single one is larger.
+
+        Raises ContractError, and then none of them is queued: INVALID_SIGNAL for a batch or a position out of bounds,
+        SCHEMA_VERSION_UNSUPPORTED, QUEUE_FULL, STORE_UNAVAILABLE.
+        """
+        _check_batch(records, ledger_id)
+        now = self._now()
+        entries = [_entry(record, now, path, run_id) for record in records]
+        return Receipt(entries, self._committer.submit(entries))
+
+
+def datetime_of(microseconds: int) -> datetime:
+    """Aware, from microseconds since the epoch."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def same_content(one: bytes, other: bytes) -> bool:
+    """Whether two stored events say the same signal; when and how they were emitted may differ."""
+    return one == other or SignalEvent.FromString(one).signal == SignalEvent.FromString(other).signal
+
+
+def _check_batch(records: Sequence[LedgerRecord], ledger_id: str) -> None:
+    if not 1 <= len(records) <= BATCH_ITEMS_MAX:
+        raise _bad("records", f"must have 1 to {BATCH_ITEMS_MAX} items, has {len(records)}")
+    if len(records) > 1 and sum(len(record.event) for record in records) > BATCH_BYTES_MAX:
+        raise _bad("records", f"must be at most {BATCH_BYTES_MAX} bytes together")
+    for index, record in enumerate(records):
+        if violations := violations_of_position(record.position):
+            path = f"records[{index}].position."
+            raise invalid_signal([Violation(path + field, description) for field, description in violations])
+        if record.position.ledger_id != ledger_id:
+            raise _bad(f"records[{index}].position.ledger_id", "must be the ledger of the hello")
+
+
+def _entry(record: LedgerRecord, now: datetime, path: ArrivalPath.ValueType, run_id: str) -> Entry:
+    event = SignalEvent()
+    position = _position(record.position)
+    try:
+        if len(record.event) > EVENT_BYTES_MAX:
+            raise _bad("event", f"must be at most {EVENT_BYTES_MAX} bytes, is {len(record.event)}")
+        event.ParseFromString(record.event)
+        check_event(event, now=now)
+    except DecodeError:
+        return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event)
+    except ContractError as error:
+        if error.reason is Reason.SCHEMA_VERSION_UNSUPPORTED:
+            raise
+        signal_id = event.signal_id if SIGNAL_ID.fullmatch(event.signal_id) else ""
+        return Refused(position, signal_id, error, record.event)
+    return _candidate(event, record.event, position, path, run_id)
+
+
+def _candidate(
+    event: SignalEvent, encoded: bytes, position: Position | None, path: ArrivalPath.ValueType, run_id: str = ""
+) -> Candidate:
+    return Candidate(
+        signal_id=event.signal_id,
+        input_event_hash=event.input_event_hash,
+        ack_id=ack_id(event.signal_id, event.input_event_hash),
+        event=encoded,
+        emitted_at=event.emitted_at.ToMicroseconds(),
+        category=event.signal.category,
+        source_event_id=event.source_event_id,
+        position=position,
+        path=path,
+        run_id=run_id,
+    )
+
+
+def _checked_position(position: LedgerPosition) -> Position:
+    if violations := violations_of_position(position):
+        raise invalid_signal([Violation(f"position.{field}", description) for field, description in violations])
+    return _position(position)
+
+
+def _position(position: LedgerPosition) -> Position:
+    return Position(position.ledger_id, position.partition, position.segment_id, position.sequence)
+
+
+def _bad(field: str, description: str) -> ContractError:
+    return invalid_signal([Violation(field, description)])
+
+
+def _duplicate(candidate: Candidate, row: Row) -> ContractError:
+    matches = _content_matches(candidate, row)
+    return duplicate_signal(
+        candidate.signal_id, row.signal.ack_id, datetime_of(row.ingested_at), content_matches=matches
+    )
+
+
+def _content_matches(candidate: Candidate, row: Row) -> bool:
+    matches = same_content(candidate.event, row.signal.event)
+    if not matches:
+        log.warning("repeat_with_other_content", signal_id=candidate.signal_id)
+    return matches
+
+
+def _result(entry: Entry, outcome: Outcome) -> RecordResult:
+    """For a ledger, a record whose own position holds the row is stored, however often it is sent."""
+    if isinstance(outcome, Failed):
+        return RecordResult(outcome=WIRE_OUTCOMES[outcome.verdict], error=item_error(outcome.error))
+    if isinstance(entry, Candidate):
+        _content_matches(entry, outcome.row)
+    at, stored_at = entry.position, outcome.row.signal.position
+    is_own = at is not None and stored_at is not None and at.place == stored_at.place
+    verdict = Verdict.STORED if is_own else outcome.verdict
+    return RecordResult(outcome=WIRE_OUTCOMES[verdict], ack_id=outcome.row.signal.ack_id)

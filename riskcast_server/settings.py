@@ -1,0 +1,25 @@
+"""What RiskCast is told by its environment: RISKCAST_<NAME> for each field; its description says what it is for."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def split(value: object) -> object:
+    return tuple(part for each in value.split(",") if (part := each.strip())) if isinstance(value, str) else value
+
+
+Targets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]  # comma separated
+
+
+class RiskcastSettings(BaseSettings):
+    """Read by `serving.settings.load`, which refuses unknown RISKCAST_* names."""
+
+    model_config = SettingsConfigDict(env_prefix="RISKCAST_", frozen=True, hide_input_in_errors=True)
+
+    listen: str = Field("127.0.0.1:50052", description="host:port the server listens on; port 0 takes a free one")
+    database_url: str = Field(
+        "sqlite:///riskcast.db", description="sqlite:///relative/path or sqlite:////absolute/path"
+    )
+    omen_targets: Targets = Field((), description="host:port of each OMEN that Reconcile asks, comma separated")

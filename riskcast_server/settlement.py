@@ -1,0 +1,195 @@
+"""What becomes of records at the door: a pure decision, made inside the store's transaction.
+
+    place held by      signal_id has a row     verdict      written
+    no row             no                      STORED       the row (a settlement at its place goes)
+    no row, or its own yes, same input hash    DUPLICATE    a settlement, unless the row itself is at that place
+    no row, or its own yes, other input hash   CONFLICT     a settlement, unless the row itself is at that place
+    another row        -                       REJECTED     nothing: the place is settled already
+A record that was refused before it got here is REJECTED and settled as such, unless these very bytes are stored at its
+place. Without a position nothing is settled, only rows are written.
+"""
+
+import enum
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from contract.errors import ContractError, Violation, invalid_signal, signal_id_conflict
+from omen.v1.signal_pb2 import SignalCategory
+from riskcast.v1.signal_service_pb2 import ArrivalPath
+from riskcast_server.coverage import Coverage
+
+Place = tuple[str, bytes, int]  # ledger_id, segment_id, record_index: one record of one file, whatever its name
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a record stands in a ledger. `sequence` is (segment_ordinal << 32) | record_index, the index from 1."""
+
+    ledger_id: str
+    partition: str
+    segment_id: bytes
+    sequence: int
+
+    @property
+    def segment_ordinal(self) -> int:
+        return self.sequence >> 32
+
+    @property
+    def record_index(self) -> int:
+        return self.sequence & 0xFFFFFFFF
+
+    @property
+    def place(self) -> Place:
+        return self.ledger_id, self.segment_id, self.record_index
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A valid event. `event` holds its bytes as they came; `emitted_at` is in microseconds since the epoch, UTC;
+    `run_id` is "" outside a replay."""
+
+    signal_id: str
+    input_event_hash: str
+    ack_id: str
+    event: bytes
+    emitted_at: int
+    category: SignalCategory.ValueType
+    source_event_id: str
+    position: Position | None
+    path: ArrivalPath.ValueType
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record of a ledger that can never be stored as it is. `signal_id` is "" when it could not be read."""
+
+    position: Position
+    signal_id: str
+    error: ContractError
+    event: bytes
+
+
+Entry = Candidate | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored signal. `ingested_at`: microseconds since the epoch, UTC."""
+
+    signal: Candidate
+    ingested_at: int
+
+
+class Verdict(enum.StrEnum):
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The signal has a row: a new one when STORED, the original when DUPLICATE."""
+
+    verdict: Verdict
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The record made no row and repeats none: CONFLICT or REJECTED."""
+
+    verdict: Verdict
+    error: ContractError
+
+
+Outcome = Kept | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A record that made no row, and why. `reason` is "" for a duplicate."""
+
+    position: Position
+    verdict: Verdict
+    signal_id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Known:
+    """What the store holds that touches a batch: rows by signal_id, and which signal has its row at which place."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    places: dict[Place, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to write, and the outcome of each entry in order."""
+
+    rows: list[Row] = field(default_factory=list)
+    settlements: dict[Place, Settlement] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def decide(entries: Sequence[Entry], known: Known, ingested_at: int) -> Plan:
+    """Settles the entries in order, each knowing what those before it wrote. `known` is brought up to date."""
+    plan = Plan()
+    for entry in entries:
+        match entry:
+            case Refused():
+                plan.outcomes.append(_refused(entry, known, plan))
+            case Candidate():
+                plan.outcomes.append(_candidate(entry, known, plan, ingested_at))
+            case never:
+                assert_never(never)
+    return plan
+
+
+def covered(entries: Sequence[Entry]) -> dict[tuple[str, str, bytes, int], Coverage]:
+    """What the entries settle, by (ledger_id, partition, segment_id, segment_ordinal)."""
+    indexes: defaultdict[tuple[str, str, bytes, int], list[int]] = defaultdict(list)
+    for entry in entries:
+        if at := entry.position:
+            indexes[at.ledger_id, at.partition, at.segment_id, at.segment_ordinal].append(at.record_index)
+    return {segment: Coverage.of(of_segment) for segment, of_segment in indexes.items()}
+
+
+def _candidate(candidate: Candidate, known: Known, plan: Plan, ingested_at: int) -> Outcome:
+    at = candidate.position
+    if at and known.places.get(at.place, candidate.signal_id) != candidate.signal_id:
+        return Failed(Verdict.REJECTED, invalid_signal([Violation("position", "another signal is stored there")]))
+    row = known.rows.get(candidate.signal_id)
+    if row is None:
+        return _store(Row(candidate, ingested_at), known, plan)
+    if row.signal.input_event_hash == candidate.input_event_hash:
+        return _settle(at, candidate.signal_id, Kept(Verdict.DUPLICATE, row), known, plan)
+    error = signal_id_conflict(candidate.signal_id, row.signal.input_event_hash, candidate.input_event_hash)
+    return _settle(at, candidate.signal_id, Failed(Verdict.CONFLICT, error), known, plan)
+
+
+def _refused(refused: Refused, known: Known, plan: Plan) -> Outcome:
+    row = known.rows.get(known.places.get(refused.position.place, ""))
+    if row and row.signal.event == refused.event:
+        return Kept(Verdict.DUPLICATE, row)
+    return _settle(refused.position, refused.signal_id, Failed(Verdict.REJECTED, refused.error), known, plan)
+
+
+def _store(row: Row, known: Known, plan: Plan) -> Outcome:
+    plan.rows.append(row)
+    known.rows[row.signal.signal_id] = row
+    if at := row.signal.position:
+        known.places[at.place] = row.signal.signal_id
+        plan.settlements.pop(at.place, None)
+    return Kept(Verdict.STORED, row)
+
+
+def _settle(at: Position | None, signal_id: str, outcome: Outcome, known: Known, plan: Plan) -> Outcome:
+    if at and at.place not in known.places:
+        reason = outcome.error.reason if isinstance(outcome, Failed) else ""
+        plan.settlements[at.place] = Settlement(at, outcome.verdict, signal_id, reason)
+    return outcome

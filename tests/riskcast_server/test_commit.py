@@ -1,0 +1,163 @@
+"""Who waits, who left, and what ends the committer."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from contract.errors import ContractError
+from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED, IngestRequest
+from riskcast_server.committer import QUEUE_RECORDS_MAX, Committer, committing
+from riskcast_server.ingest import utc_now
+from riskcast_server.settlement import Entry, Outcome
+from riskcast_server.store import Store, open_store
+from riskcast_server.store.sqlite import SqliteStore
+from tests.riskcast_server.events import event, record
+from tests.riskcast_server.running import refused, riskcast, served, url
+from tests.riskcast_server.test_settlement import good
+
+
+class Gated:
+    """A store whose answers to `settle` are held back: the commit is done, nobody knows."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.committed = asyncio.Event()
+        self.open = asyncio.Event()
+        self.batches: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def settle(self, entries: Sequence[Entry], ingested_at: int) -> list[Outcome]:
+        outcomes = await self._store.settle(entries, ingested_at)
+        self.batches.append(len(entries))
+        self.committed.set()
+        await self.open.wait()
+        return outcomes
+
+
+def test_a_client_that_leaves_after_the_commit_finds_its_signal_stored_when_it_repeats(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            gated = Gated(store)
+            async with served(gated) as client:
+                for number in range(50):
+                    gated.committed.clear()
+                    gated.open.clear()
+                    call = client.ingest_stub.Ingest(IngestRequest(event=event(number)), timeout=20)
+                    waiting = asyncio.ensure_future(call.wait_for_connection())
+                    await gated.committed.wait()
+                    call.cancel()
+                    await asyncio.gather(waiting, return_exceptions=True)
+                    gated.open.set()
+                    told = set()
+                    for _ in range(2):
+                        with pytest.raises(grpc.aio.AioRpcError) as caught:
+                            await client.ingest(event(number))
+                        duplicate = refused(caught.value).duplicate
+                        assert duplicate
+                        told.add((duplicate.ack_id, duplicate.ingested_at.ToNanoseconds()))
+                    assert len(told) == 1
+                assert await client.count() == 50
+
+    asyncio.run(scenario())
+
+
+def test_nobody_is_answered_before_the_store_has_answered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            gated = Gated(store)
+            async with committing(gated, utc_now) as committer:
+                waiting = committer.submit([good("a", 1)])
+                await gated.committed.wait()
+                assert not waiting.done()
+                gated.open.set()
+                assert len(await waiting) == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_arrives_while_one_batch_commits_is_the_next_batch(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            gated = Gated(store)
+            async with committing(gated, utc_now) as committer:
+                first = committer.submit([good("a", 1)])
+                await gated.committed.wait()
+                rest = [committer.submit([good(f"b{index}", index)]) for index in range(2, 30)]
+                left = committer.submit([good("left", 40)])
+                left.cancel()
+                gated.open.set()
+                await asyncio.gather(first, *rest)
+            assert gated.batches == [1, 29]
+            assert await store.maybe_signal("left")
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_is_refused_with_a_delay_and_nothing_of_it_is_stored(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            committer = Committer(store, utc_now)
+            many = [good(f"s{index}", None) for index in range(QUEUE_RECORDS_MAX)]
+            taken = committer.submit(many)
+            with pytest.raises(ContractError) as caught:
+                committer.submit([good("late", None)])
+            assert caught.value.reason == "QUEUE_FULL"
+            assert caught.value.retry_delay_s
+            committer.close()
+            await committer.run()
+            assert len(await taken) == QUEUE_RECORDS_MAX
+            assert await store.maybe_signal("late") is None
+
+    asyncio.run(scenario())
+
+
+def test_a_committer_that_dies_fails_its_callers_at_once_and_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> list[Outcome]:
+        raise RuntimeError("a bug")
+
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            monkeypatch.setattr(SqliteStore, "settle", broken)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(1))
+            assert refused(caught.value).reason in ("STORE_UNAVAILABLE", "SHUTTING_DOWN")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        asyncio.run(scenario())
+
+
+def test_leaving_the_block_commits_what_is_queued(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            async with committing(store, utc_now) as committer:
+                queued = committer.submit([good("a", 1)])
+            assert queued.done()
+            assert await store.maybe_signal("a")
+            with pytest.raises(ContractError, match="nothing more"):
+                committer.submit([good("b", 2)])
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_is_cut_leaves_its_batches_committed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            gated = Gated(store)
+            async with served(gated) as client:
+                async with client.stream() as stream:
+                    await stream.send([record(1)])
+                    await gated.committed.wait()
+                gated.open.set()
+                assert (await client.hello()).settled_count == 1
+                [again] = await client.deliver([record(1)])
+                assert again.outcome == RECORD_OUTCOME_STORED
+
+    asyncio.run(scenario())

@@ -1,0 +1,148 @@
+"""Exactly once, through the unary door."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from contract.errors import ErrorDetails
+from riskcast.v1 import ingest_service_pb2 as ingest_pb
+from riskcast.v1.reconcile_service_pb2 import ListReconcileStatesRequest
+from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
+from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest, ListSignalsRequest
+from tests.riskcast_server.events import SEGMENT, event, position, with_long_id
+from tests.riskcast_server.running import Client, refused, riskcast
+
+
+async def outcome(client: Client, number: int) -> ingest_pb.IngestResponse | ErrorDetails:
+    try:
+        return await client.ingest(event(number))
+    except grpc.aio.AioRpcError as error:
+        return refused(error)
+
+
+def test_64_concurrent_ingests_of_one_id_give_one_ok_and_63_repeats_with_one_ack_id_and_one_row(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            for number in range(20):
+                outcomes = await asyncio.gather(*(outcome(client, number) for _ in range(64)))
+                stored = [each for each in outcomes if isinstance(each, ingest_pb.IngestResponse)]
+                repeats = [each for each in outcomes if isinstance(each, ErrorDetails)]
+                assert (len(stored), len(repeats)) == (1, 63)
+                assert {each.reason for each in repeats} == {"DUPLICATE_SIGNAL"}
+                acks = {each.duplicate.ack_id for each in repeats if each.duplicate}
+                assert acks == {stored[0].ack_id}
+            assert await client.count() == 20
+
+    asyncio.run(scenario())
+
+
+def test_a_repeat_carries_the_original_ack_id_and_time_in_details_metadata_and_trailer(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            first = await client.ingest(event(1))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(1))
+            assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+            error = refused(caught.value)
+            assert error.domain == "riskcast.v1"
+            assert error.metadata == {
+                "signal_id": event(1).signal_id,
+                "ack_id": first.ack_id,
+                "ingested_at": first.ingested_at.ToJsonString(),
+            }
+            assert error.duplicate == ingest_pb.DuplicateSignal(
+                ack_id=first.ack_id, ingested_at=first.ingested_at, content_matches=True
+            )
+            assert ("original-ack-id", first.ack_id) in tuple(caught.value.trailing_metadata() or ())
+
+    asyncio.run(scenario())
+
+
+def test_a_repeat_with_other_content_says_so_and_leaves_the_row_as_it_was(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            await client.ingest(event(1))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(1, title="Something else"))
+            duplicate = refused(caught.value).duplicate
+            assert duplicate
+            assert not duplicate.content_matches
+            stored = await client.signals.GetSignal(GetSignalRequest(signal_id=event(1).signal_id), timeout=5)
+            assert stored.signal.event == event(1)
+
+    asyncio.run(scenario())
+
+
+def test_an_event_is_known_by_any_prefix_of_its_digest_but_each_is_a_signal_of_its_own(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            acks = {(await client.ingest(with_long_id(event(1), digits))).ack_id for digits in (12, 32, 64)}
+            assert len(acks) == await client.count() == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_position_that_comes_with_an_event_is_settled_with_it_also_by_a_repeat(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            await client.ingest(event(1), position(1))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(1), position(1))
+            assert refused(caught.value).reason == "DUPLICATE_SIGNAL"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(1), position(3))
+            assert refused(caught.value).reason == "DUPLICATE_SIGNAL"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(2), position(1))
+            assert refused(caught.value).violations[0].field == "position"
+            hello = await client.hello(SEGMENT)
+            assert [(each.first, each.last) for each in hello.settled[0].ranges] == [(1, 1), (3, 3)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "field"),
+    [
+        ({"source": ""}, "INVALID_SIGNAL", "source"),
+        ({"deterministic_trace_id": "0" * 16}, "SIGNAL_ID_MISMATCH", None),
+        ({"signal_id": "OMEN-000000000000"}, "SIGNAL_ID_MISMATCH", None),
+        ({"schema_version": "2.0.0"}, "SCHEMA_VERSION_UNSUPPORTED", None),
+    ],
+)
+def test_an_event_that_cannot_be_stored_is_refused_with_its_reason_and_leaves_nothing(
+    tmp_path: Path, change: dict[str, str], reason: str, field: str | None
+) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            wrong = event(1)
+            for name, value in change.items():
+                setattr(wrong, name, value)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(wrong)
+            error = refused(caught.value)
+            assert error.reason == reason
+            assert [each.field for each in error.violations] == ([field] if field else [])
+            assert await client.count() == 0
+
+    asyncio.run(scenario())
+
+
+def test_questions_that_have_no_answer_say_why(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            signals, states = client.signals, ReconcileServiceStub(client.channel)
+            for question, reason in (
+                (signals.GetSignal(GetSignalRequest(signal_id="OMEN-0"), timeout=5), "INVALID_SIGNAL"),
+                (signals.GetSignal(GetSignalRequest(signal_id=event(1).signal_id), timeout=5), "SIGNAL_NOT_FOUND"),
+                (signals.CountSignals(CountSignalsRequest(partition="today"), timeout=5), "INVALID_SIGNAL"),
+                (signals.ListSignals(ListSignalsRequest(), timeout=5), "NOT_IMPLEMENTED"),
+                (states.ListReconcileStates(ListReconcileStatesRequest(), timeout=5), "NOT_IMPLEMENTED"),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await question
+                assert refused(caught.value).reason == reason
+
+    asyncio.run(scenario())

@@ -1,0 +1,224 @@
+"""Delivery's way in: hellos, batches, one outcome per record, in order."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord
+from omen.v1.signal_event_pb2 import SignalEvent
+from riskcast.v1 import ingest_service_pb2 as pb
+from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest
+from tests.riskcast_server.events import DAY, LEDGER, OTHER_LEDGER, SEGMENT, event, position, record, records
+from tests.riskcast_server.running import refused, riskcast, sql
+
+STORED, DUPLICATE = pb.RECORD_OUTCOME_STORED, pb.RECORD_OUTCOME_DUPLICATE
+CONFLICT, REJECTED = pb.RECORD_OUTCOME_CONFLICT, pb.RECORD_OUTCOME_REJECTED
+OTHER_SEGMENT = bytes(16)
+
+
+def test_a_hello_answers_what_is_settled_of_the_segments_asked_about(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            elsewhere = record(9, at=position(1, segment_id=OTHER_SEGMENT, ordinal=2))
+            await client.deliver([*records([1, 2, 5]), record(6, b"no event"), record(7, event(1)), elsewhere])
+            hello = await client.hello(bytes([7] * 16), SEGMENT)
+            [settled] = hello.settled
+            assert settled.segment_id == SEGMENT
+            assert list(settled.ranges) == [IndexRange(first=1, last=2), IndexRange(first=5, last=7)]
+            assert hello.settled_count == 6
+            nothing = await client.hello(SEGMENT, ledger_id=OTHER_LEDGER)
+            assert nothing == pb.IngestHelloResult()
+
+    asyncio.run(scenario())
+
+
+def test_rows_deleted_behind_the_servers_back_are_missing_from_the_next_hello(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            await client.deliver([*records(range(1, 6)), record(6, event(3))])
+            sql(tmp_path, "DELETE FROM signals WHERE record_index = 3")
+            assert (await client.hello()).settled_count == 4
+            [settled] = (await client.hello(SEGMENT)).settled
+            assert list(settled.ranges) == [IndexRange(first=1, last=2), IndexRange(first=4, last=5)]
+            sql(tmp_path, "DELETE FROM coverage")
+            assert list((await client.hello(SEGMENT)).settled) == [settled]
+            assert sql(tmp_path, "SELECT intervals, settled_count FROM coverage") == [("1-2,4-5", 4)]
+
+    asyncio.run(scenario())
+
+
+def test_each_record_gets_its_own_outcome_and_a_bad_one_fails_itself_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            untitled = event(3, title="")
+            wrong_id = event(4)
+            wrong_id.signal_id = event(5).signal_id
+            batch = [
+                record(1),
+                record(2, b"\xff no event"),
+                record(3, untitled),
+                record(4, wrong_id),
+                record(5, event(1)),
+                record(6),
+            ]
+            results = await client.deliver(batch)
+            assert [each.outcome for each in results] == [STORED, REJECTED, REJECTED, REJECTED, DUPLICATE, STORED]
+            assert results[4].ack_id == results[0].ack_id != ""
+            assert [each.error.reason for each in results[1:4]] == [
+                "INVALID_SIGNAL", "INVALID_SIGNAL", "SIGNAL_ID_MISMATCH",
+            ]  # fmt: skip
+            assert results[2].error.violations[0].field == "signal.title"
+            assert await client.count() == 2
+            again = await client.deliver(batch)
+            assert [each.outcome for each in again] == [each.outcome for each in results]
+            assert [each.ack_id for each in again] == [each.ack_id for each in results]
+            assert await client.count() == 2
+
+    asyncio.run(scenario())
+
+
+def test_another_event_under_the_same_id_is_a_conflict_and_both_hashes_are_named(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            await client.deliver([record(1)])
+            sql(tmp_path, "UPDATE signals SET input_event_hash = 'sha256:' || ?", "0" * 64)
+            [result] = await client.deliver([record(2, event(1))])
+            assert (result.outcome, result.error.reason) == (CONFLICT, "SIGNAL_ID_CONFLICT")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(1))
+            error = refused(caught.value)
+            assert error.metadata["stored_input_event_hash"] == "sha256:" + "0" * 64
+            assert error.metadata["input_event_hash"] == event(1).input_event_hash
+            assert await client.count() == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_record_redriven_after_its_rejection_becomes_a_row(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            await client.deliver([record(1, b"no event")])
+            [result] = await client.deliver([record(1)])
+            assert result.outcome == STORED
+            assert sql(tmp_path, "SELECT * FROM settlements") == []
+            assert (await client.hello()).settled_count == 1
+
+    asyncio.run(scenario())
+
+
+def test_batches_in_flight_are_answered_in_order(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client, client.stream() as stream:
+            for start in range(1, 200, 10):
+                await stream.send(records(range(start, start + 10)))
+            await stream.call.done_writing()
+            for start in range(1, 200, 10):
+                results = await stream.results()
+                stored = [
+                    (await client.signals.GetSignal(GetSignalRequest(signal_id=event(index).signal_id), timeout=5))
+                    for index in (start, start + 9)
+                ]
+                assert [results[0].ack_id, results[-1].ack_id] == [each.signal.ack_id for each in stored]
+
+    asyncio.run(scenario())
+
+
+def test_a_newer_major_version_ends_the_stream_and_settles_nothing_of_its_batch(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            newer = event(3)
+            newer.schema_version = "2.0.0"
+            async with client.stream() as stream:
+                await stream.send([record(1)])
+                await stream.send([record(2), record(3, newer)])
+                assert [each.outcome for each in await stream.results()] == [STORED]
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await stream.results()
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert refused(caught.value).reason == "SCHEMA_VERSION_UNSUPPORTED"
+            assert (await client.hello()).settled_count == await client.count() == 1
+
+    asyncio.run(scenario())
+
+
+def stray(**changes: object) -> LedgerRecord:
+    made = record(1)
+    for name, value in changes.items():
+        setattr(made.position, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("batch", "field"),
+    [
+        ([], "records"),
+        ([record(1, b"x")] * 257, "records"),
+        ([record(index, bytes(200_000)) for index in range(1, 7)], "records"),
+        ([stray(ledger_id=OTHER_LEDGER)], "records[0].position.ledger_id"),
+        ([stray(segment_id=b"short")], "records[0].position.segment_id"),
+        ([stray(sequence=1 << 32)], "records[0].position.sequence"),
+        ([stray(partition="yesterday")], "records[0].position.partition"),
+    ],
+)
+def test_a_batch_out_of_bounds_ends_the_stream_and_names_the_field(
+    tmp_path: Path, batch: list[LedgerRecord], field: str
+) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.deliver(batch)
+            error = refused(caught.value)
+            assert (error.reason, error.violations[0].field) == ("INVALID_SIGNAL", field)
+            assert (await client.hello()).settled_count == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_without_a_hello_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            call = client.ingest_stub.IngestStream(timeout=5)
+            await call.write(pb.IngestStreamRequest(batch=pb.IngestBatch(records=records([1]))))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            assert refused(caught.value).reason == "INVALID_SIGNAL"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.hello(b"short")
+            assert refused(caught.value).violations[0].field == "hello.segments[0].segment_id"
+
+    asyncio.run(scenario())
+
+
+def test_the_bytes_are_stored_as_they_came_unknown_fields_included(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            future = b"\xfa\x7f\x05later" + event(1).SerializeToString()  # field 2047, before all known ones
+            await client.deliver([record(1, future)])
+            stored = await client.signals.GetSignal(GetSignalRequest(signal_id=event(1).signal_id), timeout=5)
+            assert stored.signal.stored_event == future
+            unary = SignalEvent.FromString(b"\xfa\x7f\x05later" + event(2).SerializeToString())
+            await client.ingest(unary)
+            stored = await client.signals.GetSignal(GetSignalRequest(signal_id=event(2).signal_id), timeout=5)
+            assert stored.signal.stored_event == unary.SerializeToString()
+            assert b"later" in stored.signal.stored_event
+
+    asyncio.run(scenario())
+
+
+def test_counts_are_by_ledger_and_partition(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            late = record(3, at=position(1, segment_id=OTHER_SEGMENT, partition=f"{DAY}-late"))
+            await client.deliver([*records([1, 2]), late])
+            await client.ingest(event(4))
+            response = await client.signals.CountSignals(CountSignalsRequest(), timeout=5)
+            assert response.signal_count == 4
+            assert [(each.ledger_id, each.partition, each.signal_count) for each in response.partitions] == [
+                ("", "", 1), (LEDGER, DAY, 2), (LEDGER, f"{DAY}-late", 1),
+            ]  # fmt: skip
+            assert await client.count(ledger_id=LEDGER) == 3
+            assert await client.count(partition=DAY) == 2
+
+    asyncio.run(scenario())
