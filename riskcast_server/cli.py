@@ -10,11 +10,11 @@ import serving
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from riskcast_server import app as server
 from riskcast_server.commands import reconcile, signals
-from riskcast_server.output import EXIT_UNAVAILABLE, EXIT_USAGE, failed
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import StoreRefused
+from serving.console import Exit, run_command, say
 from serving.exposure import refuse_exposure
-from serving.settings import SettingsRefused, load
+from serving.settings import load
 
 app = typer.Typer(
     add_completion=False, help="Stores each signal exactly once.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -43,25 +43,19 @@ def serve(
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without keys.")] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
+    serving.configure_logging()
     try:
-        settings = load(RiskcastSettings)
-        if not insecure:
-            refuse_exposure(settings.listen)
-        serving.configure_logging()
-        serving.run(served(settings, port_file))
-    except (SettingsRefused, serving.ListenError) as refused:
-        raise failed(str(refused), EXIT_USAGE) from refused
+        run_command(_serve(port_file, insecure))
     except StoreRefused as refused:
-        raise failed(str(refused), EXIT_UNAVAILABLE) from refused
+        say(str(refused))
+        raise typer.Exit(Exit.UNAVAILABLE) from refused
 
 
-async def served(settings: RiskcastSettings, maybe_port_file: Path | None) -> None:
-    def on_ready(port: int) -> None:
-        if maybe_port_file:
-            serving.write_port_file(maybe_port_file, port)
-
-    async with serving.stop_signals() as stop:
-        await server.serve(settings, stop, on_ready)
+async def _serve(port_file: Path | None, insecure: bool) -> None:
+    settings = load(RiskcastSettings)
+    if not insecure:
+        refuse_exposure(settings.listen)
+    await serving.serve_until_signalled(lambda stop, on_ready: server.serve(settings, stop, on_ready), port_file)
 
 
 def main() -> None:

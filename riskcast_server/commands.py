@@ -1,9 +1,10 @@
 """`riskcast reconcile` and `riskcast signals`: questions to a RiskCast that is running."""
 
-import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
@@ -12,32 +13,35 @@ from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from riskcast.v1 import signal_service_pb2 as signal_pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
-from riskcast_server.output import (
-    EXIT_PARTIAL,
-    EXIT_UNAVAILABLE,
-    EXIT_UNEXPECTED,
-    Output,
-    answering,
-    failed,
-    fields,
-    show,
-)
 from riskcast_server.settings import RiskcastSettings
+from serving.console import Exit, Output, Printer, finish, run_command, say
+from serving.settings import load
 
 QUESTION_TIMEOUT_S = 10.0
 
-Target = Annotated[str, typer.Option(help="host:port of the RiskCast to ask.")]
+RECONCILE_COLUMNS = (
+    *("ledger_id", "partition", "status", "records", "missing"),
+    *("replayed", "failed", "extra", "reason"),
+)
+SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition", "sequence", "first_arrival")
+COUNT_COLUMNS = ("ledger_id", "partition", "signal_count")
+
+EXITS = {
+    reconcile_pb.RECONCILE_STATUS_COMPLETED: Exit.OK,
+    reconcile_pb.RECONCILE_STATUS_SKIPPED: Exit.OK,
+    reconcile_pb.RECONCILE_STATUS_PARTIAL: Exit.PARTIAL,
+}
+
+Target = Annotated[str | None, typer.Option(help="host:port of the RiskCast to ask; RISKCAST_LISTEN by default.")]
 Shape = Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")]
 Ledgers = Annotated[list[str] | None, typer.Option("--ledger", help="Only this ledger (repeatable).")]
 Partitions = Annotated[list[str] | None, typer.Option("--partition", help="Only this partition (repeatable).")]
-
-DEFAULT_TARGET: str = RiskcastSettings.model_fields["listen"].default
 
 signals = typer.Typer(no_args_is_help=True, help="What is stored.")
 
 
 def reconcile(
-    target: Target = DEFAULT_TARGET,
+    target: Target = None,
     ledger: Ledgers = None,
     partition: Partitions = None,
     since_days: Annotated[int, typer.Option(min=0, help="Only the last so many UTC days; 0 means all.")] = 0,
@@ -53,60 +57,85 @@ def reconcile(
         dry_run=dry_run,
         include_open=include_open,
     )
-    finished, status = asyncio.run(_reconcile(target, request))
-    show([_row(each) for each in finished], output)
-    if status == reconcile_pb.RECONCILE_STATUS_PARTIAL:
-        raise typer.Exit(EXIT_PARTIAL)
-    if status == reconcile_pb.RECONCILE_STATUS_FAILED:
-        raise failed("a ledger could not be compared", _failed_exit_code(finished))
+    with Printer(output, RECONCILE_COLUMNS) as printer:
+        code = run_command(_reconcile(target, request, printer))
+    finish(code)
 
 
 @signals.command("get")
 def get_signal(
     signal_id: Annotated[str, typer.Argument(help="OMEN- and 12 to 64 hex digits.")],
-    target: Target = DEFAULT_TARGET,
+    target: Target = None,
     output: Shape = Output.JSON,
 ) -> None:
     """One stored signal."""
-    response = asyncio.run(_ask(target, "GetSignal", signal_pb.GetSignalRequest(signal_id=signal_id)))
-    show([fields(response.signal)], output)
+    request = signal_pb.GetSignalRequest(signal_id=signal_id)
+    response = run_command(_get(target, request))
+    with Printer(output, SIGNAL_COLUMNS) as printer:
+        printer.add(_signal_row(response.signal), fields(response.signal))
 
 
 @signals.command("count")
 def count_signals(
-    target: Target = DEFAULT_TARGET,
+    target: Target = None,
     ledger: Annotated[str, typer.Option(help="Only of this ledger.")] = "",
     partition: Annotated[str, typer.Option(help="Only of this partition.")] = "",
     output: Shape = Output.TABLE,
 ) -> None:
     """How many signals are stored, by ledger and partition, counted now."""
     request = signal_pb.CountSignalsRequest(ledger_id=ledger, partition=partition)
-    response = asyncio.run(_ask(target, "CountSignals", request))
-    show([{**fields(each), "signal_count": each.signal_count} for each in response.partitions], output)
+    response = run_command(_count(target, request))
+    with Printer(output, COUNT_COLUMNS) as printer:
+        for each in response.partitions:
+            printer.add({**fields(each), "signal_count": each.signal_count})
 
 
-async def _ask(target: str, method: str, request: Any) -> Any:
-    async with serving.channel(target) as channel:
-        with answering(target):
-            return await getattr(SignalServiceStub(channel), method)(request, timeout=QUESTION_TIMEOUT_S)
+def fields(message: Message) -> dict[str, object]:
+    """As protobuf's JSON has it, with the field names of the .proto file, unset ones included."""
+    shown: dict[str, object] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return shown
 
 
-async def _reconcile(
-    target: str, request: reconcile_pb.ReconcileRequest
-) -> tuple[list[reconcile_pb.PartitionFinished], reconcile_pb.ReconcileStatus.ValueType]:
-    """What finished, and the run's status. Without run_finished the run was cut: exit 5."""
-    finished: list[reconcile_pb.PartitionFinished] = []
-    async with serving.channel(target) as channel:
-        with answering(target), _progress() as bar:
+def target_of(option: str | None) -> str:
+    """Raises SettingsRefused."""
+    return option or load(RiskcastSettings).listen
+
+
+async def _get(target: str | None, request: signal_pb.GetSignalRequest) -> signal_pb.GetSignalResponse:
+    async with serving.channel(target_of(target)) as channel:
+        return await SignalServiceStub(channel).GetSignal(request, timeout=QUESTION_TIMEOUT_S)
+
+
+async def _count(target: str | None, request: signal_pb.CountSignalsRequest) -> signal_pb.CountSignalsResponse:
+    async with serving.channel(target_of(target)) as channel:
+        return await SignalServiceStub(channel).CountSignals(request, timeout=QUESTION_TIMEOUT_S)
+
+
+async def _reconcile(target: str | None, request: reconcile_pb.ReconcileRequest, printer: Printer) -> Exit:
+    """Shows each partition as it is done. A run without run_finished was cut."""
+    broken: list[reconcile_pb.ReconcileState] = []
+    async with serving.channel(target_of(target)) as channel:
+        with _progress() as bar:
             task = bar.add_task("reconcile", total=None)
-            call = ReconcileServiceStub(channel).Reconcile(request)
-            async for message in call:
+            async for message in ReconcileServiceStub(channel).Reconcile(request):
                 _advance(bar, task, message)
                 if message.HasField("partition_finished"):
-                    finished.append(message.partition_finished)
+                    finished = message.partition_finished
+                    printer.add(_row(finished))
+                    if finished.state.status == reconcile_pb.RECONCILE_STATUS_FAILED:
+                        broken.append(finished.state)
                 if message.HasField("run_finished"):
-                    return finished, message.run_finished.status
-    raise failed("the run was cut", EXIT_UNAVAILABLE)
+                    return _failed(broken) if broken else EXITS[message.run_finished.status]
+    say("the run was cut")
+    return Exit.UNAVAILABLE
+
+
+def _failed(broken: list[reconcile_pb.ReconcileState]) -> Exit:
+    """Unavailable when every failure is a whole ledger that could not be reached."""
+    say("a ledger could not be compared")
+    return Exit.UNEXPECTED if any(state.partition for state in broken) else Exit.UNAVAILABLE
 
 
 def _progress() -> Progress:
@@ -141,7 +170,13 @@ def _row(finished: reconcile_pb.PartitionFinished) -> dict[str, object]:
     }
 
 
-def _failed_exit_code(finished: list[reconcile_pb.PartitionFinished]) -> int:
-    """Unavailable when every failure is a whole ledger that could not be reached."""
-    broken = [each for each in finished if each.state.status == reconcile_pb.RECONCILE_STATUS_FAILED]
-    return EXIT_UNAVAILABLE if all(not each.state.partition for each in broken) else EXIT_UNEXPECTED
+def _signal_row(signal: signal_pb.StoredSignal) -> dict[str, object]:
+    return {
+        "signal_id": signal.event.signal_id,
+        "ack_id": signal.ack_id,
+        "ingested_at": signal.ingested_at.ToJsonString(),
+        "ledger_id": signal.position.ledger_id,
+        "partition": signal.position.partition,
+        "sequence": signal.position.sequence,
+        "first_arrival": signal_pb.ArrivalPath.Name(signal.first_arrival.path).removeprefix("ARRIVAL_PATH_"),
+    }

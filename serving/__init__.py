@@ -2,7 +2,7 @@
 
 from serving.addresses import ListenError
 from serving.channel import channel
-from serving.lifecycle import run, stop_signals, write_port_file
+from serving.lifecycle import run, serve_until_signalled, stop_signals, write_port_file
 from serving.logs import configure_logging
 from serving.server import Mount, Running, serve
 
@@ -14,6 +14,7 @@ __all__ = [
     "configure_logging",
     "run",
     "serve",
+    "serve_until_signalled",
     "stop_signals",
     "write_port_file",
 ]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
@@ -48,6 +48,19 @@ async def stop_signals() -> AsyncIterator[asyncio.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def serve_until_signalled(
+    serve: Callable[[asyncio.Event, Callable[[int], None]], Awaitable[None]], maybe_port_file: Path | None
+) -> None:
+    """Runs `serve(stop, on_ready)` with an event that a signal sets; `on_ready` is given the port, for the port file."""
+
+    def on_ready(port: int) -> None:
+        if maybe_port_file:
+            write_port_file(maybe_port_file, port)
+
+    async with stop_signals() as stop:
+        await serve(stop, on_ready)
 
 
 def write_port_file(path: Path, port: int) -> None:

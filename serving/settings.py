@@ -20,7 +20,7 @@ def load(kind: type[S]) -> S:
     known = {f"{prefix}{name.upper()}" for name in kind.model_fields}
     unknown = sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
     if unknown:
-        raise SettingsRefused("\n".join(_unknown(name, known) for name in unknown))
+        raise SettingsRefused("\n".join(_unknown(name, prefix, kind) for name in unknown))
     try:
         return kind()
     except ValidationError as error:
@@ -32,6 +32,8 @@ def _name(path: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in path).upper()
 
 
-def _unknown(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name.upper(), sorted(known), n=1)
-    return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
+def _unknown(name: str, prefix: str, kind: type[BaseSettings]) -> str:
+    """Compared without the prefix: with it every name resembles every other."""
+    known = [field.upper() for field in kind.model_fields]
+    close = difflib.get_close_matches(name.upper().removeprefix(prefix), known, n=1)
+    return f"{name}: no such setting" + (f"; did you mean {prefix}{close[0]}?" if close else "")
