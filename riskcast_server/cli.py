@@ -1,5 +1,6 @@
 """The command `riskcast`: the server, and questions to a running one."""
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +56,7 @@ async def _serve(port_file: Path | None, insecure: bool) -> None:
     settings = load(RiskcastSettings)
     if not insecure:
         refuse_exposure(settings.listen)
-    await serving.serve_until_signalled(lambda stop, on_ready: server.serve(settings, stop, on_ready), port_file)
+    await serving.serve_until_signalled(partial(server.serve, settings), port_file)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ async def stop_signals() -> AsyncIterator[asyncio.Event]:
 async def serve_until_signalled(
     serve: Callable[[asyncio.Event, Callable[[int], None]], Awaitable[None]], maybe_port_file: Path | None
 ) -> None:
-    """Runs `serve(stop, on_ready)` with an event that a signal sets; `on_ready` is given the port, for the port file."""
+    """Runs `serve(stop, on_ready)` with an event that a signal sets; `on_ready` is given the bound port."""
 
     def on_ready(port: int) -> None:
         if maybe_port_file:
