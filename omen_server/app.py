@@ -1,0 +1,99 @@
+"""OMEN put together: the ledger is opened, RiskCast is dialled, delivery follows the ledger, calls are served."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from types import ModuleType
+
+import grpc
+import structlog
+
+import serving
+from omen.v1 import delivery_service_pb2 as delivery_pb
+from omen.v1 import delivery_service_pb2_grpc as delivery_grpc
+from omen.v1 import ledger_service_pb2 as ledger_pb
+from omen.v1 import ledger_service_pb2_grpc as ledger_grpc
+from omen.v1 import pipeline_service_pb2 as pipeline_pb
+from omen.v1 import pipeline_service_pb2_grpc as pipeline_grpc
+from omen.v1 import signal_service_pb2 as signal_pb
+from omen.v1 import signal_service_pb2_grpc as signal_grpc
+from omen.v1 import stats_service_pb2 as stats_pb
+from omen.v1 import stats_service_pb2_grpc as stats_grpc
+from omen_server.delivery import Delivery
+from omen_server.emission import Emitter
+from omen_server.intake import Intake
+from omen_server.journal import Journal, open_journal
+from omen_server.pause import PauseSwitch, open_pause_switch
+from omen_server.services.delivery import DeliveryService
+from omen_server.services.ledger import LedgerService
+from omen_server.services.pipeline import PipelineService
+from omen_server.services.signals import SignalService
+from omen_server.services.stats import StatsService
+from omen_server.settings import OmenSettings
+from omen_server.tasks import beside
+from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
+from serving import Mount
+
+DOMAIN = "omen.v1"
+
+log = structlog.get_logger()
+
+
+class LedgerFailed(Exception):
+    """The ledger can promise nothing more in this process."""
+
+
+async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[[int], None]) -> None:
+    """Serve until `stop` is set, then drain: calls first, then delivery, then the ledger.
+
+    `on_ready` is given the bound port. Raises ListenError, LedgerError, LedgerFailed, and whatever else ended a task
+    that must not end.
+    """
+    async with (
+        open_journal(settings.ledger_dir) as journal,
+        open_pause_switch(settings.ledger_dir / "delivery.db") as pause,
+        serving.channel(settings.riskcast_target) as riskcast,
+    ):
+        delivery = Delivery(journal, IngestServiceStub(riskcast), pause, now=utc_now, jitter=random.Random())
+        await delivery.survey()
+        async with (
+            beside(delivery.run(), fail_with(journal)),
+            serving.serve(settings.listen, mounts(journal, delivery, pause), domain=DOMAIN) as running,
+        ):
+            running.set_ready()
+            log.info("serving", port=running.port, ledger_id=journal.ledger_id)
+            on_ready(running.port)
+            await stop.wait()
+            log.info("draining")
+
+
+def mounts(journal: Journal, delivery: Delivery, pause: PauseSwitch) -> list[Mount]:
+    """Every service of omen.v1 and what serves it."""
+    emitter = Emitter(journal, now=utc_now)
+    signals = SignalService(emitter, journal, delivery)
+    pipeline = PipelineService(Intake(emitter))
+    ledger = LedgerService(journal)
+    deliveries = DeliveryService(delivery, pause, now=utc_now)
+    stats = StatsService()
+    return [
+        mount(signal_pb, "SignalService", partial(signal_grpc.add_SignalServiceServicer_to_server, signals)),
+        mount(pipeline_pb, "PipelineService", partial(pipeline_grpc.add_PipelineServiceServicer_to_server, pipeline)),
+        mount(ledger_pb, "LedgerService", partial(ledger_grpc.add_LedgerServiceServicer_to_server, ledger)),
+        mount(delivery_pb, "DeliveryService", partial(delivery_grpc.add_DeliveryServiceServicer_to_server, deliveries)),
+        mount(stats_pb, "StatsService", partial(stats_grpc.add_StatsServiceServicer_to_server, stats)),
+    ]
+
+
+def mount(module: ModuleType, name: str, add: Callable[[grpc.aio.Server], None]) -> Mount:
+    return Mount(module.DESCRIPTOR.services_by_name[name], add)
+
+
+async def fail_with(journal: Journal) -> None:
+    """Ends, by raising LedgerFailed, when the ledger has failed for good."""
+    raise LedgerFailed(str(await journal.failure()))
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

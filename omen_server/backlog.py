@@ -1,0 +1,143 @@
+"""Which records of the ledger RiskCast has not settled, in the order in which to send them.
+
+Pure: built from what the ledger holds and what RiskCast's hello says is settled, then told of every record that
+becomes durable, is taken for sending, or is settled. Indexes count the records of a segment from 1; ranges of them
+include both ends.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+Range = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Segment:
+    """A segment of the ledger as far as it is durable."""
+
+    partition: str
+    ordinal: int
+    segment_id: bytes
+    record_count: int
+    damaged: tuple[Range, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive records of one segment that are to be sent."""
+
+    segment: Segment
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class _Unsent:
+    segment: Segment
+    ranges: list[Range] = field(default_factory=list)
+
+
+def subtract(count: int, *taken: Iterable[Range]) -> list[Range]:
+    """The indexes 1..count that are in none of `taken`, as ascending ranges."""
+    missing: list[Range] = []
+    next_index = 1
+    for first, last in sorted(entry for ranges in taken for entry in ranges):
+        if first > next_index:
+            missing.append((next_index, min(first - 1, count)))
+        next_index = max(next_index, last + 1)
+        if next_index > count:
+            return missing
+    if next_index <= count:
+        missing.append((next_index, count))
+    return missing
+
+
+def split(ranges: Iterable[Range], indexes: Sequence[int]) -> Iterator[Range]:
+    """The ranges without these ascending indexes."""
+    for start, last in ranges:
+        first = start
+        for index in indexes[bisect_left(indexes, first) : bisect_right(indexes, last)]:
+            if first < index:
+                yield first, index - 1
+            first = index + 1
+        if first <= last:
+            yield first, last
+
+
+class Backlog:
+    """Sends old before new: by partition, then segment, then index.
+
+    Records in `awaited`, (segment_id, index), are sent although they are settled: somebody still waits for the answer,
+    which was lost with the stream before.
+    """
+
+    def __init__(
+        self,
+        segments: Iterable[Segment],
+        settled: Mapping[bytes, Sequence[Range]],
+        awaited: Iterable[tuple[bytes, int]] = (),
+    ) -> None:
+        asked: defaultdict[bytes, list[int]] = defaultdict(list)
+        for segment_id, index in sorted(awaited):
+            asked[segment_id].append(index)
+        self._unsent: dict[bytes, _Unsent] = {}
+        for segment in sorted(segments, key=lambda segment: (segment.partition, segment.ordinal)):
+            done = split(settled.get(segment.segment_id, ()), asked[segment.segment_id])
+            if ranges := subtract(segment.record_count, done, segment.damaged):
+                self._unsent[segment.segment_id] = _Unsent(segment, ranges)
+        self._unsent_count = sum(last - first + 1 for unsent in self._unsent.values() for first, last in unsent.ranges)
+        self._in_flight: set[tuple[bytes, int]] = set()
+
+    @property
+    def record_count(self) -> int:
+        """Records not settled: those to send and those sent without an answer yet."""
+        return self._unsent_count + len(self._in_flight)
+
+    def is_settled(self, segment_id: bytes, index: int) -> bool:
+        """Whether a durable record needs no sending."""
+        if (segment_id, index) in self._in_flight:
+            return False
+        unsent = self._unsent.get(segment_id)
+        if unsent is None:
+            return True
+        place = bisect_right(unsent.ranges, (index, 1 << 32)) - 1
+        return place < 0 or unsent.ranges[place][1] < index
+
+    def grow(self, segment: Segment, index: int) -> None:
+        """One more record became durable, after every other of its segment."""
+        unsent = self._unsent.setdefault(segment.segment_id, _Unsent(segment))
+        if unsent.ranges and unsent.ranges[-1][1] == index - 1:
+            unsent.ranges[-1] = (unsent.ranges[-1][0], index)
+        else:
+            unsent.ranges.append((index, index))
+        self._unsent_count += 1
+
+    def take(self, count_max: int) -> Run | None:
+        """The next records to send, at most `count_max`; None when all were taken."""
+        for unsent in self._unsent.values():
+            first, last = unsent.ranges[0]
+            taken_last = min(last, first + count_max - 1)
+            if taken_last == last:
+                unsent.ranges.pop(0)
+            else:
+                unsent.ranges[0] = (taken_last + 1, last)
+            segment = unsent.segment
+            if not unsent.ranges:
+                del self._unsent[segment.segment_id]
+            self._unsent_count -= taken_last - first + 1
+            self._in_flight.update((segment.segment_id, index) for index in range(first, taken_last + 1))
+            return Run(segment, first, taken_last)
+        return None
+
+    def give_back(self, run: Run) -> None:
+        """Records that were taken and not sent are to be sent before all others of their segment."""
+        unsent = self._unsent.setdefault(run.segment.segment_id, _Unsent(run.segment))
+        unsent.ranges.insert(0, (run.first, run.last))
+        self._unsent_count += run.last - run.first + 1
+        self._in_flight.difference_update((run.segment.segment_id, index) for index in range(run.first, run.last + 1))
+
+    def settle(self, segment_id: bytes, index: int) -> None:
+        """RiskCast has answered for a record that was taken."""
+        self._in_flight.discard((segment_id, index))

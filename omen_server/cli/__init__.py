@@ -1,0 +1,46 @@
+"""The `omen` command."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
+from ledger.format import FORMAT_VERSION
+from omen_server.cli import delivery, intake, ledger, serve
+from omen_server.demo.command import demo
+from omen_server.domain import RULESET_VERSION
+
+app = typer.Typer(
+    help="OMEN: observations in, probability signals out, none ever lost.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command("serve")(serve.serve)
+app.command("process")(intake.process)
+app.command("emit")(intake.emit)
+app.command("demo")(demo)
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(delivery.app, name="delivery")
+
+
+def print_versions(wanted: bool) -> None:
+    if wanted:
+        typer.echo(
+            f"omen-riskcast {version('omen-riskcast')}, contract {CONTRACT_VERSION}, ledger format {FORMAT_VERSION}, "
+            f"ruleset {RULESET_VERSION}, schema {SCHEMA_VERSION}"
+        )
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_versions, is_eager=True, help="Show all versions and exit.")
+    ] = False,
+) -> None:
+    """OMEN: observations in, probability signals out, none ever lost."""
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,60 @@
+"""`omen delivery`: how the ledger reaches RiskCast, and stopping that for a while."""
+
+from typing import Annotated
+
+import typer
+from google.protobuf.json_format import MessageToDict
+
+import serving
+from omen.v1 import delivery_service_pb2 as pb
+from omen.v1.delivery_service_pb2_grpc import DeliveryServiceStub
+from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of
+from serving.console import Output, Printer, run_command, say
+
+app = typer.Typer(help="Show and steer how the ledger reaches RiskCast.", no_args_is_help=True)
+
+STATUS_COLUMNS = ("phase", "reason", "backlog_record_count", "last_success_at", "last_error_at", "last_error")
+
+Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
+
+
+@app.command()
+def status(output: Format = Output.TABLE, target: Target = None) -> None:
+    """Show what delivery is doing and what RiskCast has not settled yet."""
+    state = run_command(_status(target))
+    with Printer(output, STATUS_COLUMNS) as printer:
+        shown = MessageToDict(state, preserving_proto_field_name=True)
+        printer.add({"backlog_record_count": "unknown", **shown}, shown)
+
+
+@app.command()
+def pause(
+    reason: Annotated[str, typer.Option(help="Why; shown wherever the state is shown.")], target: Target = None
+) -> None:
+    """Stop sending to RiskCast until `resume`, over restarts too."""
+    run_command(_pause(reason, target))
+    say("delivery is paused")
+
+
+@app.command()
+def resume(target: Target = None) -> None:
+    """End a pause."""
+    response = run_command(_resume(target))
+    say("delivery goes on" if response.was_paused else "delivery was not paused")
+
+
+async def _status(target: str | None) -> pb.GetDeliveryStateResponse:
+    async with serving.channel(target_of(target)) as channel:
+        return await DeliveryServiceStub(channel).GetDeliveryState(pb.GetDeliveryStateRequest(), timeout=CALL_TIMEOUT_S)
+
+
+async def _pause(reason: str, target: str | None) -> pb.PauseDeliveryResponse:
+    async with serving.channel(target_of(target)) as channel:
+        return await DeliveryServiceStub(channel).PauseDelivery(
+            pb.PauseDeliveryRequest(reason=reason), timeout=CALL_TIMEOUT_S
+        )
+
+
+async def _resume(target: str | None) -> pb.ResumeDeliveryResponse:
+    async with serving.channel(target_of(target)) as channel:
+        return await DeliveryServiceStub(channel).ResumeDelivery(pb.ResumeDeliveryRequest(), timeout=CALL_TIMEOUT_S)

@@ -1,0 +1,41 @@
+"""`omen serve`."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+import omen_server.app
+import serving
+from ledger import LedgerError
+from omen_server.settings import OmenSettings
+from serving.console import Exit, run_command, say
+from serving.exposure import refuse_exposure
+from serving.settings import load
+
+log = structlog.get_logger()
+
+
+def serve(
+    port_file: Annotated[Path | None, typer.Option(help="Write the bound port here once ready.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Listen beyond this machine although there are no keys.")] = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Settings come from OMEN_* of the environment."""
+    serving.configure_logging()
+    try:
+        run_command(_serve(port_file, insecure))
+    except LedgerError as error:
+        say(str(error))
+        raise typer.Exit(Exit.UNEXPECTED) from error
+    except omen_server.app.LedgerFailed as failed:
+        log.critical("ledger_failed", reason=str(failed))
+        raise typer.Exit(Exit.UNEXPECTED) from failed
+
+
+async def _serve(port_file: Path | None, insecure: bool) -> None:
+    settings = load(OmenSettings)
+    if not insecure:
+        refuse_exposure(settings.listen)
+    await serving.serve_until_signalled(partial(omen_server.app.serve, settings), port_file)

@@ -1,0 +1,144 @@
+"""The ledger as the event loop sees it: awaitable appends, reads off the loop, one wake-up per commit.
+
+Ledger errors become errors of the contract here, and nowhere else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from contract.errors import ContractError, Reason
+from ledger import (
+    Disk,
+    Ledger,
+    LedgerClosed,
+    LedgerError,
+    LedgerFull,
+    LedgerSettings,
+    PartitionClosed,
+    PartitionInfo,
+    Position,
+    QueueFull,
+)
+from ledger.routing import due_at
+from omen_server.outcome import Outcome
+
+T = TypeVar("T")
+
+DEFAULT_SETTINGS = LedgerSettings()
+DEFAULT_DISK = Disk()
+
+# Each error of the ledger: its reason, after how many seconds a repeat makes sense (None: never), and what callers may
+# know of it. The ledger's own texts name paths and system errors.
+ANSWERS: dict[type[LedgerError], tuple[Reason, float | None, str]] = {
+    QueueFull: (Reason.QUEUE_FULL, 0.1, "too many records wait for the disk"),  # for tens of milliseconds
+    PartitionClosed: (Reason.PARTITION_CLOSED, None, "the partition of emitted_at takes no more records"),
+    LedgerClosed: (Reason.SHUTTING_DOWN, None, "the server is shutting down"),
+    LedgerFull: (Reason.LEDGER_FULL, 30.0, "the disk of the ledger is full"),  # somebody has to free space
+}
+UNAVAILABLE = (Reason.LEDGER_UNAVAILABLE, 1.0, "the ledger has stopped; whether it holds the record is not known")
+
+
+def contract_error(error: LedgerError) -> ContractError:
+    reason, retry_delay_s, message = ANSWERS.get(type(error), UNAVAILABLE)
+    return ContractError(reason, message, retry_delay_s=retry_delay_s)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """An append under way, and whoever waits for what becomes of the record after it."""
+
+    appended: asyncio.Future[Position]
+    listener: asyncio.Future[Outcome] | None = None
+
+
+Durable = Sequence[tuple[Pending, Position]]
+
+
+class Journal:
+    """Made by `open_journal`. Every method belongs to the event loop that opened it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: LedgerSettings) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._ledger: Ledger
+        self._on_durable: Callable[[Durable], None] = lambda durable: None
+        self._failed: asyncio.Future[LedgerError] = loop.create_future()
+
+    @property
+    def ledger_id(self) -> str:
+        """The ledger's UUID."""
+        return self._ledger.ledger_id
+
+    def due_at(self, partition: str) -> int:
+        """When a partition stops taking records, in microseconds since the epoch."""
+        return due_at(partition, self._settings)
+
+    def follow(self, on_durable: Callable[[Durable], None]) -> None:
+        """From now on call `on_durable` with every batch that became durable, in order, before its appends return."""
+        self._on_durable = on_durable
+
+    def append(
+        self, payload: bytes, emitted_at: datetime, listener: asyncio.Future[Outcome] | None = None
+    ) -> asyncio.Future[Position]:
+        """Hand `payload` in; the future tells where it stands once it is fsynced. Cancelling it changes nothing.
+
+        Raises ContractError, at once or through the future: QUEUE_FULL, PARTITION_CLOSED, LEDGER_FULL, SHUTTING_DOWN
+        (nothing was stored) or LEDGER_UNAVAILABLE (outcome unknown).
+        """
+        pending = Pending(self._loop.create_future(), listener)
+        try:
+            self._ledger.append(payload, emitted_at, pending)
+        except LedgerError as error:
+            raise contract_error(error) from error
+        return pending.appended
+
+    async def partitions(self) -> list[PartitionInfo]:
+        return await self.read(lambda ledger: ledger.partitions())
+
+    async def read(self, query: Callable[[Ledger], T]) -> T:
+        """Run a reading of the ledger on a thread: files are not read on the event loop."""
+        return await asyncio.to_thread(query, self._ledger)
+
+    async def failure(self) -> LedgerError:
+        """Wait until the ledger has failed for good; the process must end then and start again."""
+        return await asyncio.shield(self._failed)
+
+    def _on_commit(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+        self._loop.call_soon_threadsafe(self._resolve, results)
+
+    def _resolve(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+        durable: list[tuple[Pending, Position]] = []
+        for pending, result in results:
+            assert isinstance(pending, Pending)
+            if isinstance(result, Position):
+                durable.append((pending, result))
+            elif not pending.appended.done():
+                pending.appended.set_exception(contract_error(result))
+        if durable:
+            self._on_durable(durable)
+        for pending, position in durable:
+            if not pending.appended.done():
+                pending.appended.set_result(position)
+        failure = self._ledger.failure
+        if failure is not None and not self._failed.done():
+            self._failed.set_result(failure)
+
+
+@asynccontextmanager
+async def open_journal(
+    directory: Path, settings: LedgerSettings = DEFAULT_SETTINGS, disk: Disk = DEFAULT_DISK
+) -> AsyncIterator[Journal]:
+    """Open the ledger in `directory`, recovering it; closing drains what was handed in. Raises LedgerError."""
+    journal = Journal(asyncio.get_running_loop(), settings)
+    journal._ledger = await asyncio.to_thread(
+        Ledger.open, directory, on_commit=journal._on_commit, settings=settings, disk=disk
+    )
+    try:
+        yield journal
+    finally:
+        await asyncio.to_thread(journal._ledger.close)

@@ -1,0 +1,24 @@
+"""Ledger records and positions in the words of the contract."""
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ledger import Position, Record
+from omen.v1 import ledger_record_pb2 as pb
+
+
+def ledger_position(ledger_id: str, position: Position) -> pb.LedgerPosition:
+    return pb.LedgerPosition(
+        ledger_id=ledger_id,
+        partition=position.partition,
+        segment_id=position.segment_id,
+        sequence=position.sequence,
+    )
+
+
+def ledger_record(ledger_id: str, record: Record) -> pb.LedgerRecord:
+    """The record with its bytes as they were appended."""
+    written_at = Timestamp()
+    written_at.FromMicroseconds(record.written_at)
+    return pb.LedgerRecord(
+        position=ledger_position(ledger_id, record.position), written_at=written_at, event=record.payload
+    )

@@ -1,0 +1,160 @@
+"""One IngestStream to RiskCast: hello, records out, outcomes in. Whatever breaks it is told as `Disconnected`."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import grpc
+
+from contract.errors import ErrorDetails
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
+from ledger import Ledger, Record, SegmentCursor
+from omen_server.backlog import Range, Run, Segment
+from omen_server.journal import Journal
+from omen_server.records import ledger_record
+from riskcast.v1 import ingest_service_pb2 as pb
+
+if TYPE_CHECKING:  # at run time there is one stub class for both kinds of channels
+    from riskcast.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
+
+T = TypeVar("T")
+
+MESSAGES_IN_FLIGHT = 4  # enough to hide a round trip behind a commit; more only adds memory
+HELLO_TIMEOUT_S = 10.0
+RECORD_OVERHEAD_BYTES = 128  # position, time and tags around the event bytes of one record
+EVENT_BYTES_MAX = BATCH_BYTES_MAX - BATCH_ITEMS_MAX * RECORD_OVERHEAD_BYTES
+
+# What settles a record.
+OUTCOMES = frozenset(pb.RecordOutcome.values()) - {pb.RECORD_OUTCOME_UNSPECIFIED}
+
+# What no repeat mends: somebody has to change credentials or upgrade the receiver.
+HOLDING_CODES = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+
+
+class Disconnected(Exception):
+    """The stream is over. `holds` when asking again soon cannot help; never sooner than `retry_delay_s`."""
+
+    def __init__(self, message: str, *, holds: bool = False, retry_delay_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.holds = holds
+        self.retry_delay_s = retry_delay_s
+
+
+class RiskCastStream:
+    """An async context manager; leaving it ends the call."""
+
+    def __init__(self, stub: "IngestServiceAsyncStub", journal: Journal) -> None:
+        self._call = stub.IngestStream()
+        self._journal = journal
+        self._in_flight: deque[list[Record]] = deque()
+        self._window = asyncio.Semaphore(MESSAGES_IN_FLIGHT)
+        self._cursor: tuple[bytes, int, SegmentCursor] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._call.cancel()
+
+    async def hello(self, segments: Sequence[Segment]) -> dict[bytes, list[Range]]:
+        """Ask what of these segments is settled: ranges of record indexes per segment_id."""
+        hello = pb.IngestHello(
+            ledger_id=self._journal.ledger_id,
+            segments=[
+                pb.SegmentCount(segment_id=segment.segment_id, record_count=segment.record_count)
+                for segment in segments
+            ],
+        )
+        response = await self._translated(self._greet(pb.IngestStreamRequest(hello=hello)))
+        if response.WhichOneof("message") != "hello":
+            raise Disconnected("RiskCast did not answer the hello with a hello")
+        return {
+            settled.segment_id: [(run.first, run.last) for run in settled.ranges] for settled in response.hello.settled
+        }
+
+    async def window(self) -> None:
+        """Wait until one more message may be in flight."""
+        await self._window.acquire()
+
+    def release_window(self) -> None:
+        """The message that `window` made room for is not sent after all."""
+        self._window.release()
+
+    async def read(self, run: Run) -> list[Record]:
+        """The records of a run, as many as fit into one message; those that cannot be read are left out."""
+        return await self._journal.read(lambda ledger: self._read_run(ledger, run))
+
+    async def send(self, records: list[Record]) -> None:
+        batch = pb.IngestBatch(records=[ledger_record(self._journal.ledger_id, record) for record in records])
+        self._in_flight.append(records)
+        await self._translated(self._call.write(pb.IngestStreamRequest(batch=batch)))
+
+    async def receive(self) -> list[tuple[Record, pb.RecordResult]]:
+        """The outcomes of the oldest message in flight."""
+        response = await self._translated(self._next())
+        if not self._in_flight or response.WhichOneof("message") != "batch":
+            raise Disconnected("RiskCast answered out of turn")
+        records = self._in_flight.popleft()
+        results = response.batch.results
+        if len(results) != len(records):
+            raise Disconnected(f"RiskCast gave {len(results)} outcomes for {len(records)} records")
+        if any(result.outcome not in OUTCOMES for result in results):
+            raise Disconnected("RiskCast gave an outcome that is not known here")
+        self._window.release()
+        return list(zip(records, results, strict=True))
+
+    async def _greet(self, hello: pb.IngestStreamRequest) -> pb.IngestStreamResponse:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            await self._call.write(hello)
+            return await self._next()
+
+    async def _next(self) -> pb.IngestStreamResponse:
+        response = await self._call.read()
+        if isinstance(response, pb.IngestStreamResponse):
+            return response
+        if response is grpc.aio.EOF:
+            raise await self._ended()
+        raise Disconnected("RiskCast answered with bytes that are no message")
+
+    async def _translated(self, operation: Awaitable[T]) -> T:
+        try:
+            return await operation
+        except grpc.aio.AioRpcError as error:
+            raise disconnected(error.code(), error.details(), error.trailing_metadata()) from error
+        except asyncio.InvalidStateError as error:  # written to after it ended: its status tells why
+            raise await self._ended() from error
+        except TimeoutError as error:
+            raise Disconnected(f"no answer to the hello within {HELLO_TIMEOUT_S:g} s") from error
+
+    async def _ended(self) -> Disconnected:
+        call = self._call
+        return disconnected(await call.code(), await call.details(), await call.trailing_metadata())
+
+    def _read_run(self, ledger: Ledger, run: Run) -> list[Record]:
+        """Follow a segment with one cursor, so that reading on costs only what is new."""
+        if self._cursor is None or self._cursor[:2] != (run.segment.segment_id, run.first):
+            cursor = ledger.reader().segment_cursor(run.segment.partition, run.segment.ordinal, run.first)
+        else:
+            cursor = self._cursor[2]
+        records = cursor.read(run.last - run.first + 1, EVENT_BYTES_MAX)
+        self._cursor = (run.segment.segment_id, cursor.next_index, cursor)
+        # Stepping over what is damaged, it may have gone beyond the run.
+        return [record for record in records if record.position.record_index <= run.last]
+
+
+def disconnected(code: grpc.StatusCode, details: str | None, metadata: grpc.aio.Metadata | None) -> Disconnected:
+    """The end of a call in one line: its reason if it gave one, its code, its text."""
+    if code is grpc.StatusCode.OK:
+        return Disconnected("RiskCast ended the stream")
+    rich = ErrorDetails.from_trailing_metadata(metadata)
+    reason = f"{rich.reason}: " if rich else ""
+    retry_delay_s = (rich.retry_delay_s if rich else None) or 0.0
+    return Disconnected(f"{reason}{details or code.name}", holds=code in HOLDING_CODES, retry_delay_s=retry_delay_s)

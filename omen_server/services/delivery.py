@@ -1,0 +1,65 @@
+"""omen.v1.DeliveryService."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import grpc
+
+from contract.errors import Violation, invalid_signal, not_implemented
+from contract.limits import OPERATOR_REASON_CHARS_MAX
+from omen.v1 import delivery_service_pb2 as pb
+from omen.v1 import delivery_service_pb2_grpc as pb_grpc
+from omen_server.delivery import Delivery
+from omen_server.pause import PauseSwitch
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class DeliveryService(pb_grpc.DeliveryServiceServicer):
+    def __init__(self, delivery: Delivery, pause: PauseSwitch, *, now: Callable[[], datetime]) -> None:
+        self._delivery = delivery
+        self._pause = pause
+        self._now = now
+
+    async def GetDeliveryState(
+        self, request: pb.GetDeliveryStateRequest, context: Context
+    ) -> pb.GetDeliveryStateResponse:
+        delivery, pause = self._delivery, self._pause.current
+        held = delivery.phase == pb.DELIVERY_PHASE_HELD
+        response = pb.GetDeliveryStateResponse(
+            phase=pb.DELIVERY_PHASE_PAUSED if pause else delivery.phase,
+            reason=pause.reason if pause else delivery.last_error if held else "",
+            backlog_record_count=delivery.backlog_record_count,
+            last_error=delivery.last_error,
+        )
+        if delivery.last_success_at:
+            response.last_success_at.FromDatetime(delivery.last_success_at)
+        if delivery.last_error_at:
+            response.last_error_at.FromDatetime(delivery.last_error_at)
+        if pause:
+            response.paused_at.FromDatetime(pause.paused_at)
+        return response
+
+    async def PauseDelivery(self, request: pb.PauseDeliveryRequest, context: Context) -> pb.PauseDeliveryResponse:
+        reason = request.reason.strip()
+        if not 1 <= len(reason) <= OPERATOR_REASON_CHARS_MAX:
+            raise invalid_signal([Violation("reason", f"must be 1 to {OPERATOR_REASON_CHARS_MAX} characters")])
+        pause = await self._pause.pause(reason, self._now())
+        response = pb.PauseDeliveryResponse()
+        response.paused_at.FromDatetime(pause.paused_at)
+        return response
+
+    async def ResumeDelivery(self, request: pb.ResumeDeliveryRequest, context: Context) -> pb.ResumeDeliveryResponse:
+        return pb.ResumeDeliveryResponse(was_paused=await self._pause.resume())
+
+    def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
+        raise not_implemented("ListDeadLetters")
+
+    def RedriveDeadLetters(
+        self, request: pb.RedriveDeadLettersRequest, context: Context
+    ) -> pb.RedriveDeadLettersResponse:
+        raise not_implemented("RedriveDeadLetters")
+
+    def DropDeadLetters(self, request: pb.DropDeadLettersRequest, context: Context) -> pb.DropDeadLettersResponse:
+        raise not_implemented("DropDeadLetters")

@@ -1,0 +1,95 @@
+"""omen.v1.LedgerService."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import grpc
+
+from contract.errors import ContractError, Reason, not_implemented
+from contract.pages import key_of_token, page_size_of, page_token
+from ledger import PartitionInfo, SegmentInfo
+from ledger.positions import sequence_of
+from omen.v1 import ledger_service_pb2 as pb
+from omen.v1 import ledger_service_pb2_grpc as pb_grpc
+from omen_server.journal import Journal
+from omen_server.records import ledger_record
+from omen_server.replay import replayed
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class LedgerService(pb_grpc.LedgerServiceServicer):
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def ListPartitions(self, request: pb.ListPartitionsRequest, context: Context) -> pb.ListPartitionsResponse:
+        size = page_size_of(request.page_size)
+        after = key_of_token("ListPartitions", request.page_token)
+        partitions = [info for info in await self._journal.partitions() if info.name > after]
+        page = partitions[:size]
+        return pb.ListPartitionsResponse(
+            ledger_id=self._journal.ledger_id,
+            partitions=[self._summary(info) for info in page],
+            next_page_token=page_token("ListPartitions", page[-1].name) if len(partitions) > size else "",
+        )
+
+    async def GetPartition(self, request: pb.GetPartitionRequest, context: Context) -> pb.GetPartitionResponse:
+        info = await self._partition(request.partition)
+        return pb.GetPartitionResponse(
+            ledger_id=self._journal.ledger_id,
+            summary=self._summary(info),
+            segments=[segment_message(segment) for segment in info.segments],
+            damaged_sequences=[run for segment in info.segments for run in damaged_sequences(segment)],
+        )
+
+    async def Replay(self, request: pb.ReplayRequest, context: Context) -> AsyncIterator[pb.ReplayResponse]:
+        info = await self._partition(request.partition)
+        if info.is_pruned:
+            raise ContractError(Reason.PARTITION_PRUNED, f"the records of {info.name} were removed; its seal remains")
+        portions = await self._journal.read(lambda ledger: replayed(ledger.reader(), info, request))
+        while (portion := await asyncio.to_thread(next, portions, None)) is not None:
+            yield pb.ReplayResponse(records=[ledger_record(self._journal.ledger_id, record) for record in portion])
+
+    def SealPartition(self, request: pb.SealPartitionRequest, context: Context) -> pb.SealPartitionResponse:
+        raise not_implemented("SealPartition")
+
+    def VerifyPartition(
+        self, request: pb.VerifyPartitionRequest, context: Context
+    ) -> AsyncIterator[pb.VerifyPartitionResponse]:
+        raise not_implemented("VerifyPartition")
+
+    async def _partition(self, name: str) -> PartitionInfo:
+        try:
+            return await self._journal.read(lambda ledger: ledger.partition(name))
+        except KeyError as error:
+            raise ContractError(Reason.PARTITION_NOT_FOUND, f"the ledger has no partition {name!r}") from error
+
+    def _summary(self, info: PartitionInfo) -> pb.PartitionSummary:
+        summary = pb.PartitionSummary(
+            partition=info.name,
+            is_sealed=info.is_sealed,
+            is_late=info.is_late,
+            is_pruned=info.is_pruned,
+            record_count=info.record_count,
+            highwater_sequence=info.highwater_sequence,
+            damaged_record_count=sum(last - first + 1 for segment in info.segments for first, last in segment.damaged),
+        )
+        summary.due_at.FromMicroseconds(self._journal.due_at(info.name))
+        return summary
+
+
+def segment_message(segment: SegmentInfo) -> pb.Segment:
+    return pb.Segment(
+        ordinal=segment.ordinal,
+        segment_id=segment.segment_id,
+        record_count=segment.record_count,
+        byte_length=segment.byte_length,
+    )
+
+
+def damaged_sequences(segment: SegmentInfo) -> list[pb.SequenceRange]:
+    return [
+        pb.SequenceRange(first=sequence_of(segment.ordinal, first), last=sequence_of(segment.ordinal, last))
+        for first, last in segment.damaged
+    ]

@@ -1,0 +1,16 @@
+"""What OMEN is told by its environment: OMEN_<NAME> for each field, a field's comment says what it is for."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class OmenSettings(BaseSettings):
+    """Read by `serving.settings.load`, which refuses unknown OMEN_* names."""
+
+    model_config = SettingsConfigDict(env_prefix="OMEN_", frozen=True, hide_input_in_errors=True)
+
+    listen: str = Field("127.0.0.1:50051", description="host:port the server listens on; port 0 takes a free one")
+    ledger_dir: Path = Field(Path("omen-ledger"), description="directory of the ledger; made when missing")
+    riskcast_target: str = Field("127.0.0.1:50052", description="host:port of RiskCast's IngestService")

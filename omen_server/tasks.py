@@ -1,0 +1,38 @@
+"""Running things side by side."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Run all until one ends, then cancel and await the others; raise what the one that ended raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()
+
+
+@asynccontextmanager
+async def beside(*coroutines: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Run coroutines beside the block and cancel them after it; one that fails ends the block.
+
+    Raises what failed as it is, and an ExceptionGroup only of several failures.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+            yield
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as failures:
+        if len(failures.exceptions) > 1:
+            raise
+        raise failures.exceptions[0] from None

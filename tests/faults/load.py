@@ -1,0 +1,135 @@
+"""Clients that emit for as long as they are let, through every fault, and remember what they tried and were told."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+import serving
+from contract.errors import ErrorDetails, timestamp
+from contract.identity import fill_identity
+from contract.versions import SCHEMA_VERSION
+from ledger import LedgerReader
+from omen.v1 import signal_service_pb2 as pb
+from omen.v1.delivery_service_pb2 import GetDeliveryStateRequest
+from omen.v1.delivery_service_pb2_grpc import DeliveryServiceStub
+from omen.v1.signal_event_pb2 import SignalEvent
+from omen.v1.signal_service_pb2_grpc import SignalServiceStub
+from tests.faults.history import Attempt, Held, History, Row, Told
+from tests.omen_server.running import event, seconds
+from tests.system.processes import Pair
+
+DEADLINE_S = 30.0
+WORKERS = 32
+REPEAT_EVERY = 8  # every so many events an earlier one is sent again
+
+
+@dataclass
+class Load:
+    """`attempts` grows while workers run; wait for `acknowledged` with `until`."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    acknowledged: int = 0
+    is_after_the_last_fault: bool = False
+    is_over: bool = False
+    _numbers: Any = field(default_factory=lambda: count(1))
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def until(self, acknowledged: int) -> None:
+        async with asyncio.timeout(DEADLINE_S), self._changed:
+            await self._changed.wait_for(lambda: self.acknowledged >= acknowledged)
+
+    async def work(self, target: str) -> None:
+        """One client with a connection of its own."""
+        async with serving.channel(target) as channel:
+            stub = SignalServiceStub(channel)
+            while not self.is_over:
+                await self._emit(stub, self._next())
+
+    def _next(self) -> SignalEvent:
+        number = next(self._numbers)
+        if number % REPEAT_EVERY == 0:
+            return event_of(self.attempts[-1].payload) if self.attempts else complete(number)
+        return complete(number)
+
+    async def _emit(self, stub: Any, made: SignalEvent) -> None:
+        is_after = self.is_after_the_last_fault
+        payload = made.SerializeToString()
+        told, place, ack_id = Told.UNKNOWN, None, ""
+        request = pb.EmitRequest(event=made, delivery_timeout=seconds(20 if is_after else 1))
+        try:
+            answer = await stub.Emit(request, timeout=DEADLINE_S, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            told = told_by(error)
+        else:
+            emission = answer.emission
+            told, ack_id = Told.ACKNOWLEDGED, emission.ack_id
+            place = (emission.position.partition, emission.position.sequence)
+        self.attempts.append(Attempt(made.signal_id, payload, told, place, ack_id, is_after))
+        async with self._changed:
+            self.acknowledged += told is Told.ACKNOWLEDGED
+            self._changed.notify_all()
+
+
+def complete(number: int) -> SignalEvent:
+    """Nothing is left to derive, so that the bytes sent are the bytes appended."""
+    made = event(number, emitted_at=timestamp(datetime.now(UTC)))
+    made.schema_version = SCHEMA_VERSION
+    fill_identity(made)
+    return made
+
+
+def event_of(payload: bytes) -> SignalEvent:
+    return SignalEvent.FromString(payload)
+
+
+def told_by(error: grpc.aio.AioRpcError) -> Told:
+    details = ErrorDetails.from_trailing_metadata(error.trailing_metadata())
+    refusing = ("SHUTTING_DOWN", "QUEUE_FULL", "LEDGER_FULL")
+    return Told.REFUSED if details and details.reason in refusing else Told.UNKNOWN
+
+
+@asynccontextmanager
+async def under_load(target: str) -> AsyncIterator[Load]:
+    """Workers run beside the block and finish what they are at after it."""
+    load = Load()
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(WORKERS):
+            workers.create_task(load.work(target))
+        try:
+            yield load
+        finally:
+            load.is_over = True
+
+
+async def until_drained(target: str) -> None:
+    """RiskCast has settled all of the ledger."""
+    async with serving.channel(target) as channel, asyncio.timeout(DEADLINE_S):
+        stub: Any = DeliveryServiceStub(channel)
+        backlog: int | None = None
+        while backlog != 0:
+            state = await stub.GetDeliveryState(GetDeliveryStateRequest(), timeout=5, wait_for_ready=True)
+            backlog = state.backlog_record_count if state.HasField("backlog_record_count") else None
+
+
+def history_of(attempts: list[Attempt], servers: Pair) -> History:
+    """What is in the files of both, after both have stopped."""
+    reader = LedgerReader(servers.ledger)
+    held = [
+        Held(info.name, record.position.sequence, event_of(record.payload).signal_id, record.payload)
+        for info in reader.partitions()
+        for record in reader.records(info.name)
+    ]
+    return History(attempts, held, rows_of(servers.database))
+
+
+def rows_of(database: Path) -> list[Row]:
+    with closing(sqlite3.connect(database)) as connection:
+        return [Row(*row) for row in connection.execute("SELECT signal_id, ack_id, event FROM signals")]

@@ -1,0 +1,67 @@
+"""kill -9 under load, of either server and of both: what was acknowledged is there, once, and it heals by itself."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.faults.history import Told, flaws
+from tests.faults.load import history_of, under_load, until_drained
+from tests.system.processes import Pair, Server, pair
+
+KILLS = 3
+SOAK_KILLS = 40
+ACKNOWLEDGED_BETWEEN = 60
+
+
+def omen(servers: Pair) -> Sequence[Server]:
+    return [servers.omen]
+
+
+def riskcast(servers: Pair) -> Sequence[Server]:
+    return [servers.riskcast]
+
+
+def both(servers: Pair) -> Sequence[Server]:
+    return [servers.riskcast, servers.omen]
+
+
+Victims = Callable[[Pair], Sequence[Server]]
+VICTIMS = pytest.mark.parametrize("victims", [omen, riskcast, both], ids=lambda victims: victims.__name__)
+
+
+@VICTIMS
+async def test_killed_under_load_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(
+    tmp_path: Path, victims: Victims
+) -> None:
+    await killed_under_load(tmp_path, victims, KILLS)
+
+
+@pytest.mark.soak
+@VICTIMS
+async def test_killed_under_load_again_and_again(tmp_path: Path, victims: Victims) -> None:
+    await killed_under_load(tmp_path, victims, SOAK_KILLS)
+
+
+async def killed_under_load(directory: Path, victims: Victims, kills: int) -> None:
+    async with pair(directory) as servers:
+        target = f"127.0.0.1:{servers.omen.port}"
+        async with under_load(target) as load:
+            for _ in range(kills):
+                await load.until(load.acknowledged + ACKNOWLEDGED_BETWEEN)
+                for server in victims(servers):
+                    await server.kill()
+                for server in victims(servers):
+                    await server.start()
+            await load.until(load.acknowledged + 1)
+            await until_drained(target)
+            load.is_after_the_last_fault = True
+            await load.until(load.acknowledged + ACKNOWLEDGED_BETWEEN)
+        await until_drained(target)
+        assert await servers.omen.stop() == 0
+        assert await servers.riskcast.stop() == 0
+        history = history_of(load.attempts, servers)
+    assert flaws(history) == []
+    assert len(history.ledger) >= (kills + 1) * ACKNOWLEDGED_BETWEEN
+    if servers.omen in victims(servers):
+        assert any(attempt.told is Told.UNKNOWN for attempt in load.attempts)

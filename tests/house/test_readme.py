@@ -1,0 +1,53 @@
+"""The README's tables say what the code says."""
+
+import re
+from pathlib import Path
+
+from omen_server.settings import OmenSettings
+from riskcast_server.settings import RiskcastSettings
+from tests.house.tree import ROOT, python_files
+
+README = (ROOT / "README.md").read_text("utf-8")
+NOT_IMPLEMENTED = re.compile(r'not_implemented\(f?"([A-Za-z_]+)"')
+
+
+def table_after(sentence: str) -> list[list[str]]:
+    """The cells of the rows of the first table after a sentence, without its heading."""
+    rest = README.partition(sentence)[2]
+    assert rest, f"the README does not say: {sentence}"
+    rows = re.search(r"(?:^\|.*\|\n)+", rest, re.MULTILINE)
+    assert rows
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[0].splitlines()[2:]]
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    listed = {row[0].strip("`"): row[1].strip("`") for row in table_after("7 integrity.")}
+    declared = {
+        f"{kind.model_config['env_prefix']}{name.upper()}": shown(field.default)
+        for kind in (OmenSettings, RiskcastSettings)
+        for name, field in kind.model_fields.items()
+    }
+    assert listed == declared
+
+
+def shown(default: object) -> str:
+    return "" if default == () else str(default)
+
+
+def test_every_capability_that_is_not_there_yet_is_listed_and_no_other() -> None:
+    listed = {name for row in table_after("Not there yet") for name in re.findall(r"[A-Za-z_]+", row[1])}
+    refused = {
+        name
+        for path in python_files("omen_server", "riskcast_server")
+        for name in NOT_IMPLEMENTED.findall(path.read_text("utf-8"))
+    }
+    assert refused
+    assert refused <= listed
+    assert listed - refused <= {"verify_content", "and", "cursor", "of", "Reconcile"}  # fields of a request
+
+
+def test_every_place_of_the_path_of_a_signal_exists() -> None:
+    section = README.partition("Eight places, in this order:")[2].partition("\n\n")[2].partition("\n\n")[0]
+    named = re.findall(r"^\d\. `([^`]+)`", section, re.MULTILINE)
+    assert len(named) == 8
+    assert [name for name in named if not Path(ROOT / name).exists()] == []

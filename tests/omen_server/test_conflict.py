@@ -1,0 +1,76 @@
+"""Two events share the first 48 bits of their digests: both are stored, the second under 32 digits."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from contract.identity import ack_id, identity_of_event
+from omen.v1 import signal_service_pb2 as pb
+from omen.v1.ledger_record_pb2 import LedgerRecord
+from omen.v1.signal_event_pb2 import SignalEvent
+from riskcast.v1 import ingest_service_pb2 as ingest_pb
+from tests.omen_server.running import DELIVERED, DUPLICATE, REJECTED, event, omen, riskcast
+from tests.omen_server.scripted_riskcast import answering, ending, peer_of, stored
+
+CONFLICT = ingest_pb.RecordResult(
+    outcome=ingest_pb.RECORD_OUTCOME_CONFLICT, error=pb.ItemError(code=6, reason="SIGNAL_ID_CONFLICT", message="taken")
+)
+
+
+def judge(record: LedgerRecord) -> ingest_pb.RecordResult:
+    """Every id of 12 digits is taken."""
+    return CONFLICT if len(SignalEvent.FromString(record.event).signal_id) == len("OMEN-") + 12 else stored(record)
+
+
+async def test_a_conflict_is_emitted_again_under_32_digits_and_emit_answers_delivered_with_that_id(
+    tmp_path: Path,
+) -> None:
+    wide_id = identity_of_event(event(1)).signal_id_of(32)
+    async with peer_of(answering(judge)) as peer, omen(tmp_path, peer.port) as server:
+        emission = await server.emit(event(1))
+        held = [SignalEvent.FromString(record.event) for record in await server.records()]
+        await server.until_drained()
+    assert (emission.status, emission.signal_id) == (DELIVERED, wide_id)
+    assert emission.ack_id == ack_id(wide_id, event(1).input_event_hash)
+    assert [each.signal_id for each in held] == [identity_of_event(event(1)).signal_id, wide_id]
+    assert emission.position.sequence & 0xFFFFFFFF == 2
+    assert held[0].signal == held[1].signal
+    assert held[0].input_event_hash == held[1].input_event_hash
+    assert peer.ids == [each.signal_id for each in held]
+
+
+async def test_conflicts_of_a_backlog_that_nobody_waits_for_are_emitted_again_too(tmp_path: Path) -> None:
+    async with peer_of(ending(None, after=0)) as peer, omen(tmp_path, peer.port) as server:
+        await server.to_ledger(*range(20))
+    async with peer_of(answering(judge)) as peer, omen(tmp_path, peer.port) as server:
+        await peer.until(lambda peer: len(peer.records) == 40)
+        await server.until_drained()
+    assert sorted(peer.ids[20:]) == sorted(identity_of_event(event(number)).signal_id_of(32) for number in range(20))
+
+
+async def test_a_conflict_under_a_wide_id_is_answered_rejected_with_its_reason(tmp_path: Path) -> None:
+    async with peer_of(answering(lambda record: CONFLICT)) as peer, omen(tmp_path, peer.port) as server:
+        emission = await server.emit(event(1))
+        await server.until_drained()
+    assert (emission.status, emission.rejection) == (REJECTED, CONFLICT.error)
+    assert len(peer.records) == 2
+
+
+async def test_with_a_real_riskcast_the_second_of_two_colliding_events_is_stored_beside_the_first(
+    tmp_path: Path,
+) -> None:
+    """The row that event 1 would have gets the hash of another event: what a collision looks like in the store."""
+    database = tmp_path / "db"
+    async with riskcast(database) as store, omen(tmp_path / "other", store.port) as server:
+        first = await server.emit(event(1))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE signals SET input_event_hash = ?", (event(2).input_event_hash,))
+    async with riskcast(database) as store, omen(tmp_path / "ledger", store.port) as server:
+        emission = await server.emit(event(1))
+        assert emission.status == DELIVERED
+        assert emission.signal_id == identity_of_event(event(1)).signal_id_of(32)
+        repeated = await server.emit(event(1))
+        assert (repeated.status, repeated.signal_id) == (DUPLICATE, emission.signal_id)
+        assert repeated.ack_id == emission.ack_id == (await store.stored(emission.signal_id)).ack_id
+        assert sorted(store.ids()) == sorted([first.signal_id, emission.signal_id])
+        await server.until_drained()
