@@ -14,6 +14,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.min_reconnect_backoff_ms", 2_000),
     # Targets are said in settings; an http_proxy meant for browsers must not take signals elsewhere.
     ("grpc.enable_http_proxy", 0),
+    # A new channel begins anew, instead of with the backoff of an earlier one to the same address.
+    ("grpc.use_local_subchannel_pool", 1),
     # A peer that vanished without a word is noticed within 80 s. The server allows a ping every 30 s.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
