@@ -44,11 +44,11 @@ def subtract(count: int, *taken: Iterable[Range]) -> list[Range]:
     missing: list[Range] = []
     next_index = 1
     for first, last in sorted(entry for ranges in taken for entry in ranges):
+        if next_index > count:
+            break
         if first > next_index:
             missing.append((next_index, min(first - 1, count)))
         next_index = max(next_index, last + 1)
-        if next_index > count:
-            return missing
     if next_index <= count:
         missing.append((next_index, count))
     return missing

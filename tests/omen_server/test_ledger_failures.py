@@ -212,6 +212,24 @@ async def test_no_record_reaches_riskcast_before_its_fdatasync_has_returned(
     assert early == []
 
 
+async def test_a_client_that_gives_up_before_the_fsync_changes_nothing_the_record_is_stored_and_delivered(
+    tmp_path: Path, opened_with: OpenedWith
+) -> None:
+    disk = HeldDisk()
+    opened_with(disk, idle_mark_s=60)
+    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
+        await peer.until(lambda peer: len(peer.hellos) == 1)
+        call = server.signals.Emit(pb.EmitRequest(event=event(1)), timeout=60)
+        await asyncio.to_thread(disk.wait_for, lambda events: ("fdatasync_began", SEGMENT) in events)
+        call.cancel()
+        for _ in range(20):  # the cancellation goes before these on the same connection
+            await server.state()
+        disk.let_go.set()
+        await peer.until(lambda peer: len(peer.records) == 1)
+        assert await server.records() == peer.records
+        await server.until_drained()
+
+
 async def test_what_was_handed_in_when_the_server_stops_is_in_the_ledger(tmp_path: Path) -> None:
     async with omen(tmp_path, closed_port()) as server:
         emissions = await asyncio.gather(*(server.emit(event(n), delivery_timeout=seconds(0)) for n in range(100)))
