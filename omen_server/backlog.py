@@ -5,12 +5,14 @@ becomes durable, is taken for sending, or is settled. Indexes count the records 
 include both ends.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-Range = tuple[int, int]
+from contract.coverage import Coverage, Interval
+
+NOTHING = Coverage()
 
 
 @dataclass(slots=True)
@@ -21,7 +23,7 @@ class Segment:
     ordinal: int
     segment_id: bytes
     record_count: int
-    damaged: tuple[Range, ...] = ()
+    damaged: Coverage = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +38,7 @@ class Run:
 @dataclass(slots=True)
 class _Unsent:
     segment: Segment
-    ranges: list[Range] = field(default_factory=list)
-
-
-def subtract(count: int, *taken: Iterable[Range]) -> list[Range]:
-    """The indexes 1..count that are in none of `taken`, as ascending ranges."""
-    missing: list[Range] = []
-    next_index = 1
-    for first, last in sorted(entry for ranges in taken for entry in ranges):
-        if next_index > count:
-            break
-        if first > next_index:
-            missing.append((next_index, min(first - 1, count)))
-        next_index = max(next_index, last + 1)
-    if next_index <= count:
-        missing.append((next_index, count))
-    return missing
-
-
-def split(ranges: Iterable[Range], indexes: Sequence[int]) -> Iterator[Range]:
-    """The ranges without these ascending indexes."""
-    for start, last in ranges:
-        first = start
-        for index in indexes[bisect_left(indexes, first) : bisect_right(indexes, last)]:
-            if first < index:
-                yield first, index - 1
-            first = index + 1
-        if first <= last:
-            yield first, last
+    ranges: list[Interval] = field(default_factory=list)
 
 
 class Backlog:
@@ -76,17 +51,18 @@ class Backlog:
     def __init__(
         self,
         segments: Iterable[Segment],
-        settled: Mapping[bytes, Sequence[Range]],
+        settled: Mapping[bytes, Coverage],
         awaited: Iterable[tuple[bytes, int]] = (),
     ) -> None:
         asked: defaultdict[bytes, list[int]] = defaultdict(list)
-        for segment_id, index in sorted(awaited):
+        for segment_id, index in awaited:
             asked[segment_id].append(index)
         self._unsent: dict[bytes, _Unsent] = {}
         for segment in sorted(segments, key=lambda segment: (segment.partition, segment.ordinal)):
-            done = split(settled.get(segment.segment_id, ()), asked[segment.segment_id])
-            if ranges := subtract(segment.record_count, done, segment.damaged):
-                self._unsent[segment.segment_id] = _Unsent(segment, ranges)
+            done = settled.get(segment.segment_id, NOTHING) - Coverage.of(asked[segment.segment_id])
+            missing = Coverage.up_to(segment.record_count) - done - segment.damaged
+            if missing.intervals:
+                self._unsent[segment.segment_id] = _Unsent(segment, list(missing.intervals))
         self._unsent_count = sum(last - first + 1 for unsent in self._unsent.values() for first, last in unsent.ranges)
         self._in_flight: set[tuple[bytes, int]] = set()
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from contract.coverage import Coverage
 from contract.errors import ContractError
 from contract.limits import BATCH_ITEMS_MAX
 from ledger import Position, Record
@@ -105,8 +106,9 @@ class Delivery:
         """Learn what the ledger holds, then hear of every record that becomes durable."""
         for partition in await self._journal.partitions():
             for info in partition.segments:
+                damaged = Coverage.spanning(info.damaged)
                 self._segments[info.segment_id] = Segment(
-                    info.partition, info.ordinal, info.segment_id, info.record_count, info.damaged
+                    info.partition, info.ordinal, info.segment_id, info.record_count, damaged
                 )
         self._journal.follow(self._on_durable)
 

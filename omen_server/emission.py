@@ -89,6 +89,8 @@ def complete(event: SignalEvent, now: datetime) -> None:
     event.schema_version = event.schema_version or SCHEMA_VERSION
     if not event.HasField("emitted_at"):
         event.emitted_at.FromDatetime(now)
+    if event.HasField("signal"):
+        event.signal.probability += 0.0  # -0.0 becomes 0.0
     fill_identity(event)
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 
+from contract.coverage import Coverage
 from contract.errors import ErrorDetails
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from ledger import Ledger, Record, SegmentCursor
-from omen_server.backlog import Range, Run, Segment
+from omen_server.backlog import Run, Segment
 from omen_server.journal import Journal
 from omen_server.records import ledger_record
 from riskcast.v1 import ingest_service_pb2 as pb
@@ -64,8 +65,8 @@ class RiskCastStream:
     ) -> None:
         self._call.cancel()
 
-    async def hello(self, segments: Sequence[Segment]) -> dict[bytes, list[Range]]:
-        """Ask what of these segments is settled: ranges of record indexes per segment_id."""
+    async def hello(self, segments: Sequence[Segment]) -> dict[bytes, Coverage]:
+        """Ask what of these segments is settled, by segment_id."""
         hello = pb.IngestHello(
             ledger_id=self._journal.ledger_id,
             segments=[
@@ -76,9 +77,13 @@ class RiskCastStream:
         response = await self._translated(self._greet(pb.IngestStreamRequest(hello=hello)))
         if response.WhichOneof("message") != "hello":
             raise Disconnected("RiskCast did not answer the hello with a hello")
-        return {
-            settled.segment_id: [(run.first, run.last) for run in settled.ranges] for settled in response.hello.settled
-        }
+        try:
+            return {
+                settled.segment_id: Coverage.spanning((run.first, run.last) for run in settled.ranges)
+                for settled in response.hello.settled
+            }
+        except ValueError as error:
+            raise Disconnected(f"RiskCast answered the hello with what is {error}") from error
 
     async def window(self) -> None:
         """Wait until one more message may be in flight."""

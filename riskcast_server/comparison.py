@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from contract.coverage import Coverage, Interval
 from contract.reasons import Reason
 from omen.v1.ledger_record_pb2 import IndexRange, SegmentRanges
 from omen.v1.ledger_service_pb2 import Segment, SequenceRange
 from riskcast.v1 import reconcile_service_pb2 as pb
-from riskcast_server.coverage import Coverage, Interval
 from riskcast_server.store import Failure, SegmentCoverage
 
 # Words of a state's reason that are no error of a call.

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
+from contract.coverage import Coverage
 from contract.errors import ContractError, Reason, Violation, invalid_signal, not_implemented, timestamp
 from contract.identity import SIGNAL_ID
 from contract.limits import HELLO_SEGMENTS_MAX, SEGMENT_ID_BYTES
@@ -19,7 +20,6 @@ from riskcast.v1 import signal_service_pb2 as signal_pb
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceServicer
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceServicer
-from riskcast_server.coverage import Coverage
 from riskcast_server.ingest import Door, Receipt, datetime_of
 from riskcast_server.reconcile import Messages, Reconciler
 from riskcast_server.settlement import Row

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from contract.coverage import Coverage
 from contract.errors import ContractError, Violation, invalid_signal, signal_id_conflict
 from omen.v1.signal_pb2 import SignalCategory
 from riskcast.v1.signal_service_pb2 import ArrivalPath
-from riskcast_server.coverage import Coverage
 
 Place = tuple[str, bytes, int]  # ledger_id, segment_id, record_index: one record of one file, whatever its name
 

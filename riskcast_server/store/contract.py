@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from contract.coverage import Coverage
 from riskcast.v1.reconcile_service_pb2 import ReconcileState
-from riskcast_server.coverage import Coverage
 from riskcast_server.settlement import Entry, Outcome, Row
 
 

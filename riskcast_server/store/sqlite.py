@@ -12,9 +12,9 @@ from typing import Any
 import aiosqlite
 import structlog
 
+from contract.coverage import Coverage
 from contract.errors import ContractError, Reason
 from riskcast.v1.reconcile_service_pb2 import ReconcileState
-from riskcast_server.coverage import Coverage
 from riskcast_server.settlement import Candidate, Entry, Known, Outcome, Plan, Position, Row, covered, decide
 from riskcast_server.store.contract import Failure, PartitionCount, SegmentCoverage
 from riskcast_server.store.sqlite_file import opened

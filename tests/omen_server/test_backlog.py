@@ -1,8 +1,6 @@
 """The backlog against plain sets: whatever is taken, given back, settled and added, the two say the same."""
 
-from collections.abc import Sequence
-
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -15,44 +13,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from omen_server.backlog import Backlog, Range, Run, Segment, split, subtract
+from contract.coverage import Coverage
+from omen_server.backlog import Backlog, Run, Segment
 
 COUNT_MAX = 30
 SEGMENT_IDS = [bytes([number]) * 16 for number in range(3)]
 
 
-def ranges_of(indexes: set[int]) -> list[Range]:
-    """Ascending, not touching each other."""
-    found: list[Range] = []
-    for index in sorted(indexes):
-        if found and found[-1][1] == index - 1:
-            found[-1] = (found[-1][0], index)
-        else:
-            found.append((index, index))
-    return found
-
-
-def indexes_of(ranges: Sequence[Range]) -> list[int]:
-    return [index for first, last in ranges for index in range(first, last + 1)]
-
-
 indexes = st.sets(st.integers(1, COUNT_MAX))
-any_ranges = st.lists(
-    st.tuples(st.integers(1, COUNT_MAX), st.integers(0, 5)).map(lambda pair: (pair[0], pair[0] + pair[1])), max_size=6
-)
-
-
-@settings(max_examples=500, derandomize=True)
-@given(st.integers(0, COUNT_MAX), any_ranges, any_ranges)
-def test_subtracting_ranges_is_subtracting_sets(count: int, one: list[Range], other: list[Range]) -> None:
-    expected = set(range(1, count + 1)) - set(indexes_of(one)) - set(indexes_of(other))
-    assert subtract(count, one, other) == ranges_of(expected)
-
-
-@settings(max_examples=500, derandomize=True)
-@given(indexes, indexes)
-def test_splitting_ranges_at_indexes_is_subtracting_sets(covered: set[int], taken_out: set[int]) -> None:
-    assert indexes_of(list(split(ranges_of(covered), sorted(taken_out)))) == sorted(covered - taken_out)
 
 
 def test_old_is_sent_before_new_by_partition_then_segment_then_index() -> None:
@@ -67,9 +35,9 @@ def test_old_is_sent_before_new_by_partition_then_segment_then_index() -> None:
 
 
 def test_what_is_awaited_is_sent_although_it_is_settled_unless_it_is_damaged() -> None:
-    segment = Segment("2026-01-29", 1, SEGMENT_IDS[0], 6, damaged=((5, 5),))
+    segment = Segment("2026-01-29", 1, SEGMENT_IDS[0], 6, damaged=Coverage.of([5]))
     awaited = [(SEGMENT_IDS[0], 2), (SEGMENT_IDS[0], 5), (SEGMENT_IDS[1], 1)]
-    backlog = Backlog([segment], {SEGMENT_IDS[0]: [(1, 6)]}, awaited)
+    backlog = Backlog([segment], {SEGMENT_IDS[0]: Coverage.up_to(6)}, awaited)
     assert backlog.take(10) == Run(segment, 2, 2)
     assert backlog.take(10) is None
 
@@ -92,8 +60,8 @@ class BacklogIsASet(RuleBasedStateMachine):
         """A new stream: a new backlog."""
         for segment, count in zip(self.segments, counts, strict=True):
             segment.record_count = max(segment.record_count, count)
-            segment.damaged = tuple(ranges_of({index for index in damaged if index <= segment.record_count}))
-        told = {key: ranges_of(done) for key, done in zip(SEGMENT_IDS, settled, strict=True)}
+            segment.damaged = Coverage.of(index for index in damaged if index <= segment.record_count)
+        told = {key: Coverage.of(done) for key, done in zip(SEGMENT_IDS, settled, strict=True)}
         self.backlog = Backlog(self.segments, told)
         self.unsent = {
             (number, index)

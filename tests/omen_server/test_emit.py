@@ -1,6 +1,7 @@
 """Emit: completed, checked, in the ledger, then what RiskCast says of it, or why that was not waited for."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -216,11 +217,11 @@ async def test_a_riskcast_that_hangs_is_waited_for_as_long_as_asked_and_5_s_by_d
 
 async def test_ledger_only_comes_at_once_when_riskcast_is_down(tmp_path: Path) -> None:
     async with omen(tmp_path / "ledger", closed_port()) as server, asyncio.timeout(5):
-        for number in range(5):
+        for number in range(30):
             emission = await server.emit(event(number), delivery_timeout=seconds(60))
             assert emission.status == LEDGER_ONLY
             assert "RiskCast cannot be reached" in emission.ledger_only_reason
-        assert len(await server.records()) == 5
+        assert len(await server.records()) == 30
 
 
 async def test_a_client_that_gives_up_changes_nothing_the_record_is_delivered(tmp_path: Path) -> None:
@@ -260,3 +261,12 @@ async def test_an_event_of_a_day_that_fell_due_goes_to_its_late_partition_and_is
     assert emission.status == DELIVERED
     assert emission.position.partition == f"{at.date().isoformat()}-late"
     assert len(records_of(tmp_path / "ledger")) == 1
+
+
+async def test_a_negative_zero_is_stored_as_zero(tmp_path: Path) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        negative = event(1)
+        negative.signal.probability = -0.0
+        await server.emit(negative, wait_for=pb.WAIT_FOR_LEDGER)
+        [record] = await server.records()
+        assert math.copysign(1.0, SignalEvent.FromString(record.event).signal.probability) == 1.0

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.coverage import Coverage
 from omen.v1.ledger_service_pb2 import ReplayRequest, Segment, SequenceRange
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast_server.comparison import (
@@ -17,7 +18,6 @@ from riskcast_server.comparison import (
     replay_ranges,
     run_status,
 )
-from riskcast_server.coverage import Coverage
 from riskcast_server.store import Failure, SegmentCoverage
 
 ONE, TWO = bytes(16), bytes([1] * 16)

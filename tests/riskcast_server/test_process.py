@@ -11,10 +11,10 @@ import grpc
 import pytest
 
 import serving
+from contract.coverage import Coverage
 from contract.identity import ack_id
 from omen.v1.ledger_record_pb2 import LedgerRecord
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED
-from riskcast_server.coverage import Coverage
 from tests.riskcast_server.events import SEGMENT, event, records
 from tests.riskcast_server.omen import omen
 from tests.riskcast_server.process import Server, run, server

@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from contract.coverage import Coverage
 from contract.errors import ContractError, Violation, invalid_signal
-from riskcast_server.coverage import Coverage
 from riskcast_server.settlement import Candidate, Entry, Position, Refused
 from riskcast_server.store import Store, StoreRefused, open_store
 from riskcast_server.store.sqlite import SqliteStore

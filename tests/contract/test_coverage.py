@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riskcast_server.coverage import Coverage
+from contract.coverage import Coverage
 
 indexes = st.sets(st.integers(1, 60))
 
