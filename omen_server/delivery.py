@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from contract.coverage import Coverage
-from contract.errors import ContractError
+from contract.errors import ContractError, timestamp
 from contract.limits import BATCH_ITEMS_MAX
 from ledger import Position, Record
 from omen.v1 import signal_service_pb2 as signal_pb
@@ -187,7 +187,7 @@ class Delivery:
     def _emit(self, event: SignalEvent, listener: Listener | None) -> asyncio.Future[Position]:
         """Emitted now: the day of its first emission may take no more records."""
         now = self._now()
-        event.emitted_at.FromDatetime(now)
+        event.emitted_at.CopyFrom(timestamp(now))
         return self._journal.append(event.SerializeToString(), now, listener)
 
     async def _back_off(self, broken: Disconnected) -> None:
@@ -197,13 +197,16 @@ class Delivery:
         await asyncio.sleep(max(delay_s, broken.retry_delay_s))
 
     def _note(self, broken: Disconnected) -> None:
-        self.last_error, self.last_error_at = str(broken), self._now()
         was_following = self.phase == DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self.phase = DeliveryPhase.DELIVERY_PHASE_HELD if broken.holds else DeliveryPhase.DELIVERY_PHASE_CONNECTING
-        if was_following or broken.holds or not self._failed_attempts:
+        if was_following and not broken.holds and not self._failed_attempts:
+            # Connections are replaced every few minutes: an error only if it cannot be opened again.
+            log.info("riskcast_stream_ended", reason=str(broken))
+            return
+        self.last_error, self.last_error_at = str(broken), self._now()
+        if broken.holds or not self._waiting.is_closed:
             log.warning("riskcast_unreachable", error=str(broken), held=broken.holds)
-        if not was_following or broken.holds or self._failed_attempts:
-            self._waiting.close(f"RiskCast cannot be reached: {broken}")
+        self._waiting.close(f"RiskCast cannot be reached: {broken}")
 
     def _on_durable(self, durable: Durable) -> None:
         for pending, position in durable:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
 
-from contract.errors import Violation, invalid_signal
+from contract.errors import ContractError, Reason, Violation, invalid_signal, timestamp
 from contract.identity import fill_identity
 from contract.limits import DELIVERY_TIMEOUT_DEFAULT, DELIVERY_TIMEOUT_MAX
 from contract.validation import check_event
@@ -19,6 +19,8 @@ from omen_server.conflict import widened
 from omen_server.journal import Journal
 from omen_server.outcome import Outcome
 from omen_server.records import ledger_position
+
+DERIVED = ("signal_id", "deterministic_trace_id")  # from source_event_id, input_event_hash and ruleset_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Emitter:
         """
         now = self._now()
         complete(event, now)
-        check_event(event, now=now)
+        check_completed(event, now)
         emitted_at = event.emitted_at.ToDatetime(now.tzinfo)
         payload = event.SerializeToString()
         if wait.delivery_timeout_s is None:
@@ -88,10 +90,21 @@ def complete(event: SignalEvent, now: datetime) -> None:
     """Fill in what a producer may leave out. What is given stays, and is checked."""
     event.schema_version = event.schema_version or SCHEMA_VERSION
     if not event.HasField("emitted_at"):
-        event.emitted_at.FromDatetime(now)
+        event.emitted_at.CopyFrom(timestamp(now))
     if event.HasField("signal"):
         event.signal.probability += 0.0  # -0.0 becomes 0.0
     fill_identity(event)
+
+
+def check_completed(event: SignalEvent, now: datetime) -> None:
+    """As `check_event`, but what could not be derived is not asked for: what it derives from is."""
+    try:
+        check_event(event, now=now)
+    except ContractError as error:
+        named = [flaw for flaw in error.violations if flaw.field not in DERIVED or getattr(event, flaw.field)]
+        if error.reason is not Reason.INVALID_SIGNAL or not named:
+            raise
+        raise invalid_signal(named) from error
 
 
 async def within(timeout_s: float, delivered: asyncio.Future[Outcome], position: Position) -> Outcome:

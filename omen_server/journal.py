@@ -49,14 +49,14 @@ def contract_error(error: LedgerError) -> ContractError:
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class Append:
     """An append under way, and whoever waits for what becomes of the record after it."""
 
     appended: asyncio.Future[Position]
     listener: asyncio.Future[Outcome] | None = None
 
 
-Durable = Sequence[tuple[Pending, Position]]
+Durable = Sequence[tuple[Append, Position]]
 
 
 class Journal:
@@ -90,7 +90,7 @@ class Journal:
         Raises ContractError, at once or through the future: QUEUE_FULL, PARTITION_CLOSED, LEDGER_FULL, SHUTTING_DOWN
         (nothing was stored) or LEDGER_UNAVAILABLE (outcome unknown).
         """
-        pending = Pending(self._loop.create_future(), listener)
+        pending = Append(self._loop.create_future(), listener)
         try:
             self._ledger.append(payload, emitted_at, pending)
         except LedgerError as error:
@@ -112,9 +112,9 @@ class Journal:
         self._loop.call_soon_threadsafe(self._resolve, results)
 
     def _resolve(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
-        durable: list[tuple[Pending, Position]] = []
+        durable: list[tuple[Append, Position]] = []
         for pending, result in results:
-            assert isinstance(pending, Pending)
+            assert isinstance(pending, Append)
             if isinstance(result, Position):
                 durable.append((pending, result))
             elif not pending.appended.done():

@@ -22,6 +22,10 @@ class WaitingRoom:
         """(segment_id, record index) of every record somebody waits for."""
         return self._waiting.keys()
 
+    @property
+    def is_closed(self) -> bool:
+        return bool(self._closed_because)
+
     def enter(self, position: Position, listener: Listener) -> None:
         """Wait for the outcome of a record; while closed, be answered LEDGER_ONLY at once."""
         if listener.done():

@@ -12,7 +12,7 @@ from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from riskcast_server import app as server
 from riskcast_server.commands import reconcile, signals
 from riskcast_server.settings import RiskcastSettings
-from riskcast_server.store import StoreRefused
+from riskcast_server.store import StoreRefused, StoreUnknown
 from serving.console import Exit, run_command, say
 from serving.exposure import refuse_exposure
 from serving.settings import load
@@ -26,7 +26,7 @@ app.add_typer(signals, name="signals")
 
 def show_version(is_asked: bool) -> None:
     if is_asked:
-        typer.echo(f"riskcast {version('omen-riskcast')}\ncontract {CONTRACT_VERSION}\nschema {SCHEMA_VERSION}")
+        typer.echo(f"omen-riskcast {version('omen-riskcast')}, contract {CONTRACT_VERSION}, schema {SCHEMA_VERSION}")
         raise typer.Exit
 
 
@@ -49,7 +49,7 @@ def serve(
         run_command(_serve(port_file, insecure))
     except StoreRefused as refused:
         say(str(refused))
-        raise typer.Exit(Exit.UNAVAILABLE) from refused
+        raise typer.Exit(Exit.USAGE if isinstance(refused, StoreUnknown) else Exit.UNAVAILABLE) from refused
 
 
 async def _serve(port_file: Path | None, insecure: bool) -> None:

@@ -3,8 +3,6 @@
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
@@ -14,7 +12,7 @@ from riskcast.v1 import signal_service_pb2 as signal_pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server.settings import RiskcastSettings
-from serving.console import Exit, Output, Printer, finish, run_command, say
+from serving.console import Exit, Output, Printer, fields, finish, run_command, say
 from serving.settings import load
 
 QUESTION_TIMEOUT_S = 10.0
@@ -90,33 +88,25 @@ def count_signals(
             printer.add({**fields(each), "signal_count": each.signal_count})
 
 
-def fields(message: Message) -> dict[str, object]:
-    """As protobuf's JSON has it, with the field names of the .proto file, unset ones included."""
-    shown: dict[str, object] = MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return shown
-
-
 def target_of(option: str | None) -> str:
     """Raises SettingsRefused."""
     return option or load(RiskcastSettings).listen
 
 
 async def _get(target: str | None, request: signal_pb.GetSignalRequest) -> signal_pb.GetSignalResponse:
-    async with serving.channel(target_of(target)) as channel:
+    async with serving.connected(target_of(target)) as channel:
         return await SignalServiceStub(channel).GetSignal(request, timeout=QUESTION_TIMEOUT_S)
 
 
 async def _count(target: str | None, request: signal_pb.CountSignalsRequest) -> signal_pb.CountSignalsResponse:
-    async with serving.channel(target_of(target)) as channel:
+    async with serving.connected(target_of(target)) as channel:
         return await SignalServiceStub(channel).CountSignals(request, timeout=QUESTION_TIMEOUT_S)
 
 
 async def _reconcile(target: str | None, request: reconcile_pb.ReconcileRequest, printer: Printer) -> Exit:
     """Shows each partition as it is done. A run without run_finished was cut."""
     broken: list[reconcile_pb.ReconcileState] = []
-    async with serving.channel(target_of(target)) as channel:
+    async with serving.connected(target_of(target)) as channel:
         with _progress() as bar:
             task = bar.add_task("reconcile", total=None)
             async for message in ReconcileServiceStub(channel).Reconcile(request):
@@ -127,9 +117,15 @@ async def _reconcile(target: str | None, request: reconcile_pb.ReconcileRequest,
                     if finished.state.status == reconcile_pb.RECONCILE_STATUS_FAILED:
                         broken.append(finished.state)
                 if message.HasField("run_finished"):
-                    return _failed(broken) if broken else EXITS[message.run_finished.status]
+                    return _failed(broken) if broken else _ended(message.run_finished)
     say("the run was cut")
     return Exit.UNAVAILABLE
+
+
+def _ended(run: reconcile_pb.RunFinished) -> Exit:
+    if not run.partition_count:
+        say("nothing was compared: no partition is in scope of the ledgers in the server's RISKCAST_OMEN_TARGETS")
+    return EXITS[run.status]
 
 
 def _failed(broken: list[reconcile_pb.ReconcileState]) -> Exit:

@@ -1,7 +1,7 @@
 """How both servers meet the network: listening, health, reflection, errors as statuses, draining, logs."""
 
 from serving.addresses import ListenError
-from serving.channel import channel
+from serving.channel import channel, connected
 from serving.lifecycle import run, serve_until_signalled, stop_signals, write_port_file
 from serving.logs import configure_logging
 from serving.server import Mount, Running, serve
@@ -12,6 +12,7 @@ __all__ = [
     "Running",
     "channel",
     "configure_logging",
+    "connected",
     "run",
     "serve",
     "serve_until_signalled",

@@ -1,8 +1,14 @@
 """How our own clients dial: one channel per process and target, an explicit timeout on each call."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
 import grpc
 
 from serving.options import MESSAGE_BYTES_MAX
+
+CONNECT_WITHIN_S = 3.0  # for a server that was started a moment ago
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -20,6 +26,15 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+
+
+@asynccontextmanager
+async def connected(target: str) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel that has waited a moment for the server; if it is not there, the first call says so."""
+    async with channel(target) as dialled:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(dialled.channel_ready(), CONNECT_WITHIN_S)
+        yield dialled
 
 
 def channel(target: str) -> grpc.aio.Channel:

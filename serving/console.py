@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar
 
 import grpc
 import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 
@@ -122,5 +124,13 @@ def described(error: grpc.aio.AioRpcError) -> str:
     rich = ErrorDetails.from_trailing_metadata(error.trailing_metadata())
     if rich is None:
         return f"{error.code().name}: {error.details()}"
-    violations = [f"{each.field} {each.description}" for each in rich.violations[:VIOLATIONS_SHOWN_MAX]]
-    return "; ".join([f"{rich.reason}: {error.details()}", *violations])
+    violations = "; ".join(f"{each.field} {each.description}" for each in rich.violations[:VIOLATIONS_SHOWN_MAX])
+    return f"{rich.reason}: {violations or error.details()}"
+
+
+def fields(message: Message) -> dict[str, object]:
+    """As protobuf's JSON has it, with the field names of the .proto file; what is unset and has a zero is shown."""
+    shown: dict[str, object] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return shown

@@ -10,6 +10,8 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # One client's share: more streams wait in the client instead of taking memory here.
     ("grpc.max_concurrent_streams", 256),
+    # On by default, it resets the streams above that number instead of letting them wait: calls would fail in bursts.
+    ("grpc.http.overload_protection", 0),
     # Both are needed: the first is advertised and refuses some of what exceeds it, the second refuses all. Four times
     # the largest status, room for a key and trace context.
     ("grpc.max_metadata_size", 16 * 1024),

@@ -3,13 +3,12 @@
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToDict
 
 import serving
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1.delivery_service_pb2_grpc import DeliveryServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of
-from serving.console import Output, Printer, run_command, say
+from serving.console import Output, Printer, fields, run_command, say
 
 app = typer.Typer(help="Show and steer how the ledger reaches RiskCast.", no_args_is_help=True)
 
@@ -23,7 +22,7 @@ def status(output: Format = Output.TABLE, target: Target = None) -> None:
     """Show what delivery is doing and what RiskCast has not settled yet."""
     state = run_command(_status(target))
     with Printer(output, STATUS_COLUMNS) as printer:
-        shown = MessageToDict(state, preserving_proto_field_name=True)
+        shown = fields(state)
         printer.add({"backlog_record_count": "unknown", **shown}, shown)
 
 
@@ -44,17 +43,17 @@ def resume(target: Target = None) -> None:
 
 
 async def _status(target: str | None) -> pb.GetDeliveryStateResponse:
-    async with serving.channel(target_of(target)) as channel:
+    async with serving.connected(target_of(target)) as channel:
         return await DeliveryServiceStub(channel).GetDeliveryState(pb.GetDeliveryStateRequest(), timeout=CALL_TIMEOUT_S)
 
 
 async def _pause(reason: str, target: str | None) -> pb.PauseDeliveryResponse:
-    async with serving.channel(target_of(target)) as channel:
+    async with serving.connected(target_of(target)) as channel:
         return await DeliveryServiceStub(channel).PauseDelivery(
             pb.PauseDeliveryRequest(reason=reason), timeout=CALL_TIMEOUT_S
         )
 
 
 async def _resume(target: str | None) -> pb.ResumeDeliveryResponse:
-    async with serving.channel(target_of(target)) as channel:
+    async with serving.connected(target_of(target)) as channel:
         return await DeliveryServiceStub(channel).ResumeDelivery(pb.ResumeDeliveryRequest(), timeout=CALL_TIMEOUT_S)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 
 import grpc
 import typer
-from google.protobuf.json_format import MessageToDict, Parse, ParseError
+from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import Message
 
 import serving
@@ -21,7 +21,7 @@ from omen.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of
-from serving.console import Exit, Output, Printer, described, finish, run_command, say
+from serving.console import Exit, Output, Printer, described, fields, finish, run_command, say
 
 IN_FLIGHT_MAX = 64  # enough for one fsync and one commit to serve many
 COLUMNS = ("line", "result", "signal_id", "probability", "confidence", "ack_id", "about")
@@ -80,7 +80,7 @@ async def _run(file: str, output: Output, target: str | None, calls: Callable[[g
     worst = Exit.OK
     with opened(file) as source, Printer(output, COLUMNS) as printer:
         lines = ((number, line) for number, line in enumerate(source, start=1) if line.strip())
-        async with serving.channel(target_of(target)) as channel:
+        async with serving.connected(target_of(target)) as channel:
             async for number, answer in answers(lines, calls(channel)):
                 if isinstance(answer, Message):
                     printer.add(row(number, answer), data(number, answer))
@@ -119,7 +119,7 @@ async def _answer(called: Coroutine[Any, Any, Message]) -> Answer:
 
 def data(number: int, answer: Message) -> dict[str, object]:
     """What JSON shows of an answer."""
-    return {"line": number, **MessageToDict(answer, preserving_proto_field_name=True)}
+    return {"line": number, **fields(answer)}
 
 
 def row(number: int, answer: Message) -> dict[str, object]:

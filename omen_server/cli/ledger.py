@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToDict
 
 from ledger import LedgerError, LedgerReader, PartitionInfo, Record
 from ledger.positions import sequence_of
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.settings import OmenSettings
-from serving.console import Exit, Output, Printer, finish, say
+from serving.console import Exit, Output, Printer, fields, finish, say
 from serving.settings import SettingsRefused, load
 
 app = typer.Typer(help="Read the ledger, with or without a server beside it.", no_args_is_help=True)
@@ -112,7 +111,7 @@ def record_data(record: Record, event: SignalEvent) -> dict[str, object]:
         "segment_id": record.position.segment_id.hex(),
         "sequence": record.position.sequence,
         "written_at": written_at(record),
-        "event": MessageToDict(event, preserving_proto_field_name=True),
+        "event": fields(event),
     }
 
 

@@ -9,7 +9,7 @@ import typer
 
 import omen_server.app
 import serving
-from ledger import LedgerError
+from ledger import FormatUnsupported, LedgerDamaged, LedgerError
 from omen_server.settings import OmenSettings
 from serving.console import Exit, run_command, say
 from serving.exposure import refuse_exposure
@@ -26,9 +26,12 @@ def serve(
     serving.configure_logging()
     try:
         run_command(_serve(port_file, insecure))
+    except (LedgerDamaged, FormatUnsupported) as error:
+        say(str(error))
+        raise typer.Exit(Exit.INTEGRITY) from error
     except LedgerError as error:
         say(str(error))
-        raise typer.Exit(Exit.UNEXPECTED) from error
+        raise typer.Exit(Exit.UNAVAILABLE) from error
     except omen_server.app.LedgerFailed as failed:
         log.critical("ledger_failed", reason=str(failed))
         raise typer.Exit(Exit.UNEXPECTED) from failed

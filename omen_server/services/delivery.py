@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import Violation, invalid_signal, not_implemented
+from contract.errors import Violation, invalid_signal, not_implemented, timestamp
 from contract.limits import OPERATOR_REASON_CHARS_MAX
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import delivery_service_pb2_grpc as pb_grpc
@@ -34,11 +34,11 @@ class DeliveryService(pb_grpc.DeliveryServiceServicer):
             last_error=delivery.last_error,
         )
         if delivery.last_success_at:
-            response.last_success_at.FromDatetime(delivery.last_success_at)
+            response.last_success_at.CopyFrom(timestamp(delivery.last_success_at))
         if delivery.last_error_at:
-            response.last_error_at.FromDatetime(delivery.last_error_at)
+            response.last_error_at.CopyFrom(timestamp(delivery.last_error_at))
         if pause:
-            response.paused_at.FromDatetime(pause.paused_at)
+            response.paused_at.CopyFrom(timestamp(pause.paused_at))
         return response
 
     async def PauseDelivery(self, request: pb.PauseDeliveryRequest, context: Context) -> pb.PauseDeliveryResponse:
@@ -47,7 +47,7 @@ class DeliveryService(pb_grpc.DeliveryServiceServicer):
             raise invalid_signal([Violation("reason", f"must be 1 to {OPERATOR_REASON_CHARS_MAX} characters")])
         pause = await self._pause.pause(reason, self._now())
         response = pb.PauseDeliveryResponse()
-        response.paused_at.FromDatetime(pause.paused_at)
+        response.paused_at.CopyFrom(timestamp(pause.paused_at))
         return response
 
     async def ResumeDelivery(self, request: pb.ResumeDeliveryRequest, context: Context) -> pb.ResumeDeliveryResponse:

@@ -8,7 +8,7 @@ import grpc
 
 from contract.errors import ContractError, Reason, not_implemented
 from contract.pages import key_of_token, page_size_of, page_token
-from ledger import PartitionInfo, SegmentInfo
+from ledger import PartitionInfo, SegmentInfo, SegmentState
 from ledger.positions import sequence_of
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import ledger_service_pb2_grpc as pb_grpc
@@ -71,6 +71,7 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
             is_sealed=info.is_sealed,
             is_late=info.is_late,
             is_pruned=info.is_pruned,
+            is_damaged=info.damaged,
             record_count=info.record_count,
             highwater_sequence=info.highwater_sequence,
             damaged_record_count=sum(last - first + 1 for segment in info.segments for first, last in segment.damaged),
@@ -85,6 +86,7 @@ def segment_message(segment: SegmentInfo) -> pb.Segment:
         segment_id=segment.segment_id,
         record_count=segment.record_count,
         byte_length=segment.byte_length,
+        is_damaged=segment.state is SegmentState.DAMAGED,
     )
 
 

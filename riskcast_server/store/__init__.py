@@ -2,10 +2,10 @@
 
 from contextlib import AbstractAsyncContextManager
 
-from riskcast_server.store.contract import Failure, PartitionCount, SegmentCoverage, Store, StoreRefused
+from riskcast_server.store.contract import Failure, PartitionCount, SegmentCoverage, Store, StoreRefused, StoreUnknown
 from riskcast_server.store.sqlite import open_sqlite
 
-__all__ = ["Failure", "PartitionCount", "SegmentCoverage", "Store", "StoreRefused", "open_store"]
+__all__ = ["Failure", "PartitionCount", "SegmentCoverage", "Store", "StoreRefused", "StoreUnknown", "open_store"]
 
 SCHEME = "sqlite:///"
 
@@ -13,8 +13,9 @@ SCHEME = "sqlite:///"
 def open_store(url: str, *, busy_timeout_s: float = 10.0) -> AbstractAsyncContextManager[Store]:
     """Opens and, where it is older than this program, brings the schema up to date; closes on leaving.
 
-    `url` is sqlite:///relative/path or sqlite:////absolute/path. StoreRefused when it cannot be used safely.
+    `url` is sqlite:///relative/path or sqlite:////absolute/path: StoreUnknown for anything else, StoreRefused when it
+    cannot be used safely.
     """
     if not url.startswith(SCHEME) or url == SCHEME:
-        raise StoreRefused("the database URL must be sqlite:///path")
+        raise StoreUnknown("the database URL must be sqlite:///path")
     return open_sqlite(url.removeprefix(SCHEME), busy_timeout_s)

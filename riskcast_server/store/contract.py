@@ -13,6 +13,10 @@ class StoreRefused(Exception):
     """The store must not be used as it is; the message is one line for the operator."""
 
 
+class StoreUnknown(StoreRefused):
+    """The database URL names no store that this program knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionCount:
     """`ledger_id` and `partition` are "" for signals that came from no ledger."""

@@ -27,7 +27,7 @@ async def opened(path: Path, busy_timeout_s: float) -> AsyncIterator[tuple[aiosq
             path.parent.stat()  # FileLock would make the directory, and a mistyped path would become an empty store
             stack.enter_context(FileLock(f"{path}.lock", timeout=0))
             writer = await stack.enter_async_context(_connection(path, "rwc", busy_timeout_s))
-            await _make_durable(writer, path)
+            await make_durable(writer, path)
             await _migrate(writer, path)
             reader = await stack.enter_async_context(_connection(path, "ro", busy_timeout_s))
         yield writer, reader
@@ -52,7 +52,8 @@ def _refusing(path: Path) -> Iterator[None]:
         raise StoreRefused(f"{path} cannot be used: {error}") from error
 
 
-async def _make_durable(writer: aiosqlite.Connection, path: Path) -> None:
+async def make_durable(writer: aiosqlite.Connection, path: Path) -> None:
+    """StoreRefused unless the database answers that it does what was asked."""
     mode = await answer(writer, "PRAGMA journal_mode = WAL")
     await writer.execute("PRAGMA synchronous = FULL")
     if (mode, await answer(writer, "PRAGMA synchronous")) != ("wal", SYNCHRONOUS_FULL):

@@ -34,4 +34,9 @@ def test_a_proof_that_is_named_exists_and_is_not_skipped(file: str, name: str) -
     ]
     assert len(found) == 1
     marks = [ast.unparse(decorator) for decorator in found[0].decorator_list]
+    marks += [
+        ast.unparse(node.value)
+        for node in parsed(ROOT / file).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+    ]
     assert [mark for mark in marks if "skip" in mark or "xfail" in mark or "soak" in mark] == []

@@ -6,9 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from tests.system.processes import environment
-
-DEADLINE_S = 30.0
+from tests.system.processes import run
 
 
 @dataclass(frozen=True)
@@ -27,13 +25,5 @@ class Ended:
 
 async def omen_command(*arguments: str, given: str = "", **settings: str) -> Ended:
     """Runs it to its end; `given` is its standard input."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "omen_server", *arguments),
-        env=environment(settings),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(DEADLINE_S):
-        out, err = await process.communicate(given.encode())
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    ended = await asyncio.to_thread(run, sys.executable, "-m", "omen_server", *arguments, given=given, **settings)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)

@@ -1,15 +1,13 @@
 """`omen serve`: what it refuses to start with, in one line, and how it ends."""
 
-import asyncio
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.omen_server.command import omen_command
 from tests.omen_server.running import closed_port, omen
-from tests.system.processes import DEADLINE_S, Server, environment
+from tests.system.processes import Server
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "omen.example:0"])
@@ -21,21 +19,13 @@ async def test_listening_beyond_this_machine_without_keys_is_refused(tmp_path: P
 
 
 async def test_it_is_allowed_when_told_insecure_and_the_port_file_names_the_port(tmp_path: Path) -> None:
-    settings = {"OMEN_LISTEN": "0.0.0.0:0", "OMEN_LEDGER_DIR": str(tmp_path / "ledger")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "omen_server", "serve", "--insecure", "--port-file", str(tmp_path / "port")),
-        env=environment(settings),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr
-    async with asyncio.timeout(DEADLINE_S):
-        while b"delivery_" not in (line := await process.stderr.readline()) and b"riskcast_" not in line:
-            assert line
-        process.send_signal(signal.SIGTERM)
-        rest = (await process.communicate())[1].decode()
-    assert process.returncode == 0
-    assert int((tmp_path / "port").read_text()) > 0
-    assert "Traceback" not in rest
+    port_file = tmp_path / "port"
+    arguments = ("--insecure", "--port-file", str(port_file))
+    server = Server("omen_server", {"OMEN_LEDGER_DIR": str(tmp_path / "ledger")}, arguments, host="0.0.0.0")
+    await server.start()
+    assert await server.stop() == 0
+    assert port_file.read_text("utf-8") == f"{server.port}\n"
+    assert not any("Traceback" in line for line in server.log)
 
 
 @pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:99999"])

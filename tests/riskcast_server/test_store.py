@@ -5,6 +5,7 @@ import random
 import sqlite3
 from pathlib import Path
 
+import aiosqlite
 import grpc
 import pytest
 
@@ -13,6 +14,7 @@ from contract.errors import ContractError, Violation, invalid_signal
 from riskcast_server.settlement import Candidate, Entry, Position, Refused
 from riskcast_server.store import Store, StoreRefused, open_store
 from riskcast_server.store.sqlite import SqliteStore
+from riskcast_server.store.sqlite_file import make_durable
 from tests.riskcast_server.events import DAY, LEDGER, event, record, records
 from tests.riskcast_server.running import database, refused, riskcast, served, sql, url
 from tests.riskcast_server.test_settlement import good
@@ -26,6 +28,15 @@ def test_the_log_is_synced_at_every_commit(tmp_path: Path) -> None:
             assert isinstance(store, SqliteStore)
             assert list(await store._writer.execute_fetchall("PRAGMA synchronous")) == [(2,)]
             assert list(await store._writer.execute_fetchall("PRAGMA journal_mode")) == [("wal",)]
+
+    asyncio.run(scenario())
+
+
+def test_a_database_that_takes_no_synced_log_is_refused() -> None:
+    async def scenario() -> None:
+        async with aiosqlite.connect(":memory:") as database:
+            with pytest.raises(StoreRefused, match="would not survive a power cut"):
+                await make_durable(database, Path("nowhere.db"))
 
     asyncio.run(scenario())
 

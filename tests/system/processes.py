@@ -1,16 +1,20 @@
-"""Both servers as processes of their own, as an operator runs them, to be stopped, killed and started again."""
+"""Both servers as processes of their own, as an operator runs them, to be stopped, killed and started again.
+
+Started by `subprocess`, never by the event loop: uvloop forks, and gRPC's threads do not survive a fork.
+"""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 20.0
@@ -23,40 +27,51 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, **settings}
 
 
+def run(*command: str, given: str = "", **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a command to its end; `given` is its standard input."""
+    return subprocess.run(
+        command, env=environment(settings), input=given, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+
+
 @dataclass
 class Server:
     """`python -m MODULE serve` on a free port of its own, which it keeps when it is started again."""
 
     module: str
     settings: dict[str, str]
+    arguments: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
     port: int = 0
     log: list[str] = field(default_factory=list)
-    process: asyncio.subprocess.Process | None = None
-    _drain: asyncio.Task[None] | None = None
+    process: "subprocess.Popen[bytes] | None" = None
+    _drain: Thread | None = None
 
     async def start(self) -> None:
         """Returns when it serves."""
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.to_thread(self._start)
+
+    def _start(self) -> None:
         prefix = self.module.removesuffix("_server").upper()
-        settings = self.settings | {f"{prefix}_LISTEN": f"127.0.0.1:{self.port}"}
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self.module, "serve"),
-            env=environment(settings),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+        settings = self.settings | {f"{prefix}_LISTEN": f"{self.host}:{self.port}"}
+        command = [sys.executable, "-m", self.module, "serve", *self.arguments]
+        self.process = subprocess.Popen(
+            command, env=environment(settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         assert self.process.stderr
-        async with asyncio.timeout(DEADLINE_S):
-            async for line in self.process.stderr:
-                self.log.append(line.decode())
-                if (said := told(line)).get("event") == "serving":
-                    self.port = said["port"]
-                    self._drain = asyncio.create_task(self._keep(self.process.stderr))
-                    return
+        for line in self.process.stderr:
+            self.log.append(line.decode())
+            if (said := told(line)).get("event") == "serving":
+                self.port = said["port"]
+                self._drain = Thread(target=self._keep, args=(self.process.stderr,), daemon=True)
+                self._drain.start()
+                return
         raise AssertionError(f"{self.module} has ended: {self.log[-20:]}")
 
-    async def _keep(self, stderr: asyncio.StreamReader) -> None:
-        async for line in stderr:
-            self.log.append(line.decode())
+    def _keep(self, stderr: IO[bytes]) -> None:
+        with stderr:
+            self.log.extend(line.decode() for line in stderr)
 
     async def kill(self) -> None:
         """kill -9, and what is left of it is gone."""
@@ -67,13 +82,12 @@ class Server:
         return await self.end(signal.SIGTERM)
 
     async def end(self, number: signal.Signals) -> int:
+        """Its exit code after this signal."""
         assert self.process
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
-        async with asyncio.timeout(DEADLINE_S):
-            code = await self.process.wait()
+        self.process.send_signal(number)
+        code = await asyncio.to_thread(self.process.wait, DEADLINE_S)
         if self._drain:
-            await self._drain
+            await asyncio.to_thread(self._drain.join)
         self.process = None
         return code
 

@@ -1,6 +1,8 @@
 """Somebody with a probe and without the .proto files: health, reflection, a call, an error they can read."""
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import serving
 from tests.omen_server.running import closed_port, event, omen, riskcast
 from tests.omen_server.test_not_implemented import methods
-from tests.serving.test_reflection import buf_curl
+from tests.system.processes import run
 
 OMEN_SERVICES = [
     "omen.v1.DeliveryService",
@@ -21,6 +23,16 @@ OMEN_SERVICES = [
     "omen.v1.StatsService",
 ]
 RISKCAST_SERVICES = ["riskcast.v1.IngestService", "riskcast.v1.SignalService"]
+
+
+BUF = Path(sys.executable).with_name("buf")
+
+
+async def buf_curl(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of buf, which asks the server for every type it needs."""
+    command = (str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--reflect", *arguments)
+    ended = await asyncio.to_thread(run, *command)
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 async def health(port: int, names: list[str]) -> set[int]:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from omen.v1 import ledger_record_pb2 as omen_dot_v1_dot_ledger__record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1comen/v1/ledger_service.proto\x12\x07omen.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bomen/v1/ledger_record.proto\">\n\x15ListPartitionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x16ListPartitionsResponse\x12\x11\n\tledger_id\x18\x01 \x01(\t\x12-\n\npartitions\x18\x02 \x03(\x0b\x32\x19.omen.v1.PartitionSummary\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xd8\x01\n\x10PartitionSummary\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x11\n\tis_sealed\x18\x02 \x01(\x08\x12\x0f\n\x07is_late\x18\x03 \x01(\x08\x12\x11\n\tis_pruned\x18\x04 \x01(\x08\x12\x14\n\x0crecord_count\x18\x05 \x01(\x04\x12\x1a\n\x12highwater_sequence\x18\x06 \x01(\x04\x12\x1c\n\x14\x64\x61maged_record_count\x18\x07 \x01(\x04\x12*\n\x06\x64ue_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"(\n\x13GetPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\"\xfa\x01\n\x14GetPartitionResponse\x12\x11\n\tledger_id\x18\x01 \x01(\t\x12*\n\x07summary\x18\x02 \x01(\x0b\x32\x19.omen.v1.PartitionSummary\x12\"\n\x08segments\x18\x03 \x03(\x0b\x32\x10.omen.v1.Segment\x12\x31\n\x11\x64\x61maged_sequences\x18\x04 \x03(\x0b\x32\x16.omen.v1.SequenceRange\x12\x31\n\x11\x64ropped_sequences\x18\x05 \x03(\x0b\x32\x16.omen.v1.SequenceRange\x12\x19\n\x11manifest_revision\x18\x06 \x01(\r\"Y\n\x07Segment\x12\x0f\n\x07ordinal\x18\x01 \x01(\r\x12\x12\n\nsegment_id\x18\x02 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x03 \x01(\r\x12\x13\n\x0b\x62yte_length\x18\x04 \x01(\x04\",\n\rSequenceRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\"a\n\rReplayRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\x12&\n\x06ranges\x18\x03 \x03(\x0b\x32\x16.omen.v1.SegmentRanges\"8\n\x0eReplayResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.omen.v1.LedgerRecord\")\n\x14SealPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\"r\n\x15SealPartitionResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.omen.v1.PartitionSummary\x12-\n\tsealed_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x16VerifyPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\"\xa3\x01\n\x17VerifyPartitionResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.omen.v1.VerifyProgressH\x00\x12\'\n\x06\x64\x61mage\x18\x02 \x01(\x0b\x32\x15.omen.v1.VerifyDamageH\x00\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x16.omen.v1.VerifySummaryH\x00\x42\x07\n\x05\x65vent\"9\n\x0eVerifyProgress\x12\x12\n\nbytes_read\x18\x01 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x02 \x01(\x04\"F\n\x0cVerifyDamage\x12\x0f\n\x07ordinal\x18\x01 \x01(\r\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"^\n\rVerifySummary\x12\x1b\n\x13intact_record_count\x18\x01 \x01(\x04\x12\x1c\n\x14\x64\x61maged_record_count\x18\x02 \x01(\x04\x12\x12\n\nbytes_read\x18\x03 \x01(\x04\x32\xa3\x03\n\rLedgerService\x12V\n\x0eListPartitions\x12\x1e.omen.v1.ListPartitionsRequest\x1a\x1f.omen.v1.ListPartitionsResponse\"\x03\x90\x02\x01\x12P\n\x0cGetPartition\x12\x1c.omen.v1.GetPartitionRequest\x1a\x1d.omen.v1.GetPartitionResponse\"\x03\x90\x02\x01\x12;\n\x06Replay\x12\x16.omen.v1.ReplayRequest\x1a\x17.omen.v1.ReplayResponse0\x01\x12S\n\rSealPartition\x12\x1d.omen.v1.SealPartitionRequest\x1a\x1e.omen.v1.SealPartitionResponse\"\x03\x90\x02\x02\x12V\n\x0fVerifyPartition\x12\x1f.omen.v1.VerifyPartitionRequest\x1a .omen.v1.VerifyPartitionResponse0\x01\x42G\n\nio.omen.v1B\x12LedgerServiceProtoP\x01Z#omen-riskcast/gen/go/omen/v1;omenv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1comen/v1/ledger_service.proto\x12\x07omen.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bomen/v1/ledger_record.proto\">\n\x15ListPartitionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x16ListPartitionsResponse\x12\x11\n\tledger_id\x18\x01 \x01(\t\x12-\n\npartitions\x18\x02 \x03(\x0b\x32\x19.omen.v1.PartitionSummary\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xec\x01\n\x10PartitionSummary\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x11\n\tis_sealed\x18\x02 \x01(\x08\x12\x0f\n\x07is_late\x18\x03 \x01(\x08\x12\x11\n\tis_pruned\x18\x04 \x01(\x08\x12\x14\n\x0crecord_count\x18\x05 \x01(\x04\x12\x1a\n\x12highwater_sequence\x18\x06 \x01(\x04\x12\x1c\n\x14\x64\x61maged_record_count\x18\x07 \x01(\x04\x12*\n\x06\x64ue_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nis_damaged\x18\t \x01(\x08\"(\n\x13GetPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\"\xfa\x01\n\x14GetPartitionResponse\x12\x11\n\tledger_id\x18\x01 \x01(\t\x12*\n\x07summary\x18\x02 \x01(\x0b\x32\x19.omen.v1.PartitionSummary\x12\"\n\x08segments\x18\x03 \x03(\x0b\x32\x10.omen.v1.Segment\x12\x31\n\x11\x64\x61maged_sequences\x18\x04 \x03(\x0b\x32\x16.omen.v1.SequenceRange\x12\x31\n\x11\x64ropped_sequences\x18\x05 \x03(\x0b\x32\x16.omen.v1.SequenceRange\x12\x19\n\x11manifest_revision\x18\x06 \x01(\r\"m\n\x07Segment\x12\x0f\n\x07ordinal\x18\x01 \x01(\r\x12\x12\n\nsegment_id\x18\x02 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x03 \x01(\r\x12\x13\n\x0b\x62yte_length\x18\x04 \x01(\x04\x12\x12\n\nis_damaged\x18\x05 \x01(\x08\",\n\rSequenceRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\"a\n\rReplayRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\x12&\n\x06ranges\x18\x03 \x03(\x0b\x32\x16.omen.v1.SegmentRanges\"8\n\x0eReplayResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.omen.v1.LedgerRecord\")\n\x14SealPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\"r\n\x15SealPartitionResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.omen.v1.PartitionSummary\x12-\n\tsealed_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x16VerifyPartitionRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\"\xa3\x01\n\x17VerifyPartitionResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.omen.v1.VerifyProgressH\x00\x12\'\n\x06\x64\x61mage\x18\x02 \x01(\x0b\x32\x15.omen.v1.VerifyDamageH\x00\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x16.omen.v1.VerifySummaryH\x00\x42\x07\n\x05\x65vent\"9\n\x0eVerifyProgress\x12\x12\n\nbytes_read\x18\x01 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x02 \x01(\x04\"F\n\x0cVerifyDamage\x12\x0f\n\x07ordinal\x18\x01 \x01(\r\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"^\n\rVerifySummary\x12\x1b\n\x13intact_record_count\x18\x01 \x01(\x04\x12\x1c\n\x14\x64\x61maged_record_count\x18\x02 \x01(\x04\x12\x12\n\nbytes_read\x18\x03 \x01(\x04\x32\xa3\x03\n\rLedgerService\x12V\n\x0eListPartitions\x12\x1e.omen.v1.ListPartitionsRequest\x1a\x1f.omen.v1.ListPartitionsResponse\"\x03\x90\x02\x01\x12P\n\x0cGetPartition\x12\x1c.omen.v1.GetPartitionRequest\x1a\x1d.omen.v1.GetPartitionResponse\"\x03\x90\x02\x01\x12;\n\x06Replay\x12\x16.omen.v1.ReplayRequest\x1a\x17.omen.v1.ReplayResponse0\x01\x12S\n\rSealPartition\x12\x1d.omen.v1.SealPartitionRequest\x1a\x1e.omen.v1.SealPartitionResponse\"\x03\x90\x02\x02\x12V\n\x0fVerifyPartition\x12\x1f.omen.v1.VerifyPartitionRequest\x1a .omen.v1.VerifyPartitionResponse0\x01\x42G\n\nio.omen.v1B\x12LedgerServiceProtoP\x01Z#omen-riskcast/gen/go/omen/v1;omenv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,33 +45,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPARTITIONSRESPONSE']._serialized_start=167
   _globals['_LISTPARTITIONSRESPONSE']._serialized_end=282
   _globals['_PARTITIONSUMMARY']._serialized_start=285
-  _globals['_PARTITIONSUMMARY']._serialized_end=501
-  _globals['_GETPARTITIONREQUEST']._serialized_start=503
-  _globals['_GETPARTITIONREQUEST']._serialized_end=543
-  _globals['_GETPARTITIONRESPONSE']._serialized_start=546
-  _globals['_GETPARTITIONRESPONSE']._serialized_end=796
-  _globals['_SEGMENT']._serialized_start=798
-  _globals['_SEGMENT']._serialized_end=887
-  _globals['_SEQUENCERANGE']._serialized_start=889
-  _globals['_SEQUENCERANGE']._serialized_end=933
-  _globals['_REPLAYREQUEST']._serialized_start=935
-  _globals['_REPLAYREQUEST']._serialized_end=1032
-  _globals['_REPLAYRESPONSE']._serialized_start=1034
-  _globals['_REPLAYRESPONSE']._serialized_end=1090
-  _globals['_SEALPARTITIONREQUEST']._serialized_start=1092
-  _globals['_SEALPARTITIONREQUEST']._serialized_end=1133
-  _globals['_SEALPARTITIONRESPONSE']._serialized_start=1135
-  _globals['_SEALPARTITIONRESPONSE']._serialized_end=1249
-  _globals['_VERIFYPARTITIONREQUEST']._serialized_start=1251
-  _globals['_VERIFYPARTITIONREQUEST']._serialized_end=1294
-  _globals['_VERIFYPARTITIONRESPONSE']._serialized_start=1297
-  _globals['_VERIFYPARTITIONRESPONSE']._serialized_end=1460
-  _globals['_VERIFYPROGRESS']._serialized_start=1462
-  _globals['_VERIFYPROGRESS']._serialized_end=1519
-  _globals['_VERIFYDAMAGE']._serialized_start=1521
-  _globals['_VERIFYDAMAGE']._serialized_end=1591
-  _globals['_VERIFYSUMMARY']._serialized_start=1593
-  _globals['_VERIFYSUMMARY']._serialized_end=1687
-  _globals['_LEDGERSERVICE']._serialized_start=1690
-  _globals['_LEDGERSERVICE']._serialized_end=2109
+  _globals['_PARTITIONSUMMARY']._serialized_end=521
+  _globals['_GETPARTITIONREQUEST']._serialized_start=523
+  _globals['_GETPARTITIONREQUEST']._serialized_end=563
+  _globals['_GETPARTITIONRESPONSE']._serialized_start=566
+  _globals['_GETPARTITIONRESPONSE']._serialized_end=816
+  _globals['_SEGMENT']._serialized_start=818
+  _globals['_SEGMENT']._serialized_end=927
+  _globals['_SEQUENCERANGE']._serialized_start=929
+  _globals['_SEQUENCERANGE']._serialized_end=973
+  _globals['_REPLAYREQUEST']._serialized_start=975
+  _globals['_REPLAYREQUEST']._serialized_end=1072
+  _globals['_REPLAYRESPONSE']._serialized_start=1074
+  _globals['_REPLAYRESPONSE']._serialized_end=1130
+  _globals['_SEALPARTITIONREQUEST']._serialized_start=1132
+  _globals['_SEALPARTITIONREQUEST']._serialized_end=1173
+  _globals['_SEALPARTITIONRESPONSE']._serialized_start=1175
+  _globals['_SEALPARTITIONRESPONSE']._serialized_end=1289
+  _globals['_VERIFYPARTITIONREQUEST']._serialized_start=1291
+  _globals['_VERIFYPARTITIONREQUEST']._serialized_end=1334
+  _globals['_VERIFYPARTITIONRESPONSE']._serialized_start=1337
+  _globals['_VERIFYPARTITIONRESPONSE']._serialized_end=1500
+  _globals['_VERIFYPROGRESS']._serialized_start=1502
+  _globals['_VERIFYPROGRESS']._serialized_end=1559
+  _globals['_VERIFYDAMAGE']._serialized_start=1561
+  _globals['_VERIFYDAMAGE']._serialized_end=1631
+  _globals['_VERIFYSUMMARY']._serialized_start=1633
+  _globals['_VERIFYSUMMARY']._serialized_end=1727
+  _globals['_LEDGERSERVICE']._serialized_start=1730
+  _globals['_LEDGERSERVICE']._serialized_end=2149
 # @@protoc_insertion_point(module_scope)

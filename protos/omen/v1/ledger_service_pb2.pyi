@@ -92,6 +92,7 @@ class PartitionSummary(_message.Message):
     HIGHWATER_SEQUENCE_FIELD_NUMBER: _builtins.int
     DAMAGED_RECORD_COUNT_FIELD_NUMBER: _builtins.int
     DUE_AT_FIELD_NUMBER: _builtins.int
+    IS_DAMAGED_FIELD_NUMBER: _builtins.int
     partition: _builtins.str
     """Its name, for example "2026-01-29" or "2026-01-29-late". Output only."""
     is_sealed: _builtins.bool
@@ -105,7 +106,11 @@ class PartitionSummary(_message.Message):
     highwater_sequence: _builtins.int
     """The highest sequence in it; 0 when it holds none. Output only."""
     damaged_record_count: _builtins.int
-    """Records of it that cannot be read. Output only."""
+    """Records of it that are known to be unreadable. Output only."""
+    is_damaged: _builtins.bool
+    """Whether bytes of it that were durable cannot be read. True also when nobody knows how many records were in them.
+    Output only.
+    """
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
         """When it falls due for sealing. Output only."""
@@ -121,10 +126,11 @@ class PartitionSummary(_message.Message):
         highwater_sequence: _builtins.int = ...,
         damaged_record_count: _builtins.int = ...,
         due_at: _timestamp_pb2.Timestamp | None = ...,
+        is_damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged_record_count", b"damaged_record_count", "due_at", b"due_at", "highwater_sequence", b"highwater_sequence", "is_late", b"is_late", "is_pruned", b"is_pruned", "is_sealed", b"is_sealed", "partition", b"partition", "record_count", b"record_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged_record_count", b"damaged_record_count", "due_at", b"due_at", "highwater_sequence", b"highwater_sequence", "is_damaged", b"is_damaged", "is_late", b"is_late", "is_pruned", b"is_pruned", "is_sealed", b"is_sealed", "partition", b"partition", "record_count", b"record_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,6 +218,7 @@ class Segment(_message.Message):
     SEGMENT_ID_FIELD_NUMBER: _builtins.int
     RECORD_COUNT_FIELD_NUMBER: _builtins.int
     BYTE_LENGTH_FIELD_NUMBER: _builtins.int
+    IS_DAMAGED_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
     """Its place among the segments of the partition, from 1. Output only."""
     segment_id: _builtins.bytes
@@ -220,6 +227,10 @@ class Segment(_message.Message):
     """Records it is known to hold, damaged ones included; their indexes run from 1 to this. Output only."""
     byte_length: _builtins.int
     """Bytes of it that are durable. Output only."""
+    is_damaged: _builtins.bool
+    """Whether bytes of it that were durable cannot be read. True also when nobody knows how many records were in them.
+    Output only.
+    """
     def __init__(
         self,
         *,
@@ -227,10 +238,11 @@ class Segment(_message.Message):
         segment_id: _builtins.bytes = ...,
         record_count: _builtins.int = ...,
         byte_length: _builtins.int = ...,
+        is_damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_length", b"byte_length", "ordinal", b"ordinal", "record_count", b"record_count", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_length", b"byte_length", "is_damaged", b"is_damaged", "ordinal", b"ordinal", "record_count", b"record_count", "segment_id", b"segment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
