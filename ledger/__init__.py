@@ -12,6 +12,7 @@ from ledger.errors import (
     PartitionClosed,
     QueueFull,
 )
+from ledger.house import Recovered
 from ledger.positions import PartitionInfo, Position, Record, SegmentInfo, SegmentState
 from ledger.reader import LedgerReader, SegmentCursor
 from ledger.settings import LedgerSettings
@@ -34,6 +35,7 @@ __all__ = [
     "Position",
     "QueueFull",
     "Record",
+    "Recovered",
     "SegmentCursor",
     "SegmentInfo",
     "SegmentState",

@@ -1,13 +1,13 @@
 """One batch from memory to durable positions: route, write, fsync. Used by the flusher thread alone."""
 
 from contextlib import suppress
-from pathlib import Path
 
 from ledger.append_queue import Pending
 from ledger.catalog import Catalog
 from ledger.disk import Disk, make_directory
 from ledger.errors import LedgerError, LedgerFull, PartitionClosed
 from ledger.format import frame_bytes
+from ledger.house import House
 from ledger.layout import segment_path
 from ledger.positions import Position
 from ledger.routing import maybe_partition
@@ -21,10 +21,11 @@ Result = tuple[object, Position | LedgerError]
 class Committer:
     """The single authority over partitions and sequences. An OSError from any method ends its use."""
 
-    def __init__(self, disk: Disk, directory: Path, ledger_id: str, catalog: Catalog, settings: LedgerSettings) -> None:
+    def __init__(self, disk: Disk, house: House, catalog: Catalog, settings: LedgerSettings) -> None:
         self._disk = disk
-        self._directory = directory
-        self._ledger_id = ledger_id
+        self._directory = house.directory
+        self._ledger_id = house.ledger_id
+        self._lock = house.lock
         self._catalog = catalog
         self._settings = settings
         self._live: dict[str, LiveSegment] = {}  # least recently used first
@@ -43,14 +44,18 @@ class Committer:
             self._write(partition, entries, now, results)
         for segment in self._live.values():
             segment.sync()
+        # A second writer that comes in from here on finds these records durable, and keeps them.
+        self._lock.check()
         return results
 
     def mark_idle(self, now: int) -> None:
+        self._lock.check()
         for segment in self._live.values():
             if segment.has_unmarked_batch:
                 segment.mark(now)
 
     def freeze_all(self, now: int) -> None:
+        self._lock.check()
         for partition in list(self._live):
             self._freeze(partition, now)
 
@@ -122,6 +127,7 @@ class Committer:
         return live.record_count == 0 or not is_over
 
     def _create(self, partition: str, now: int) -> LiveSegment:
+        self._lock.check()
         last = self._catalog.maybe_last_finished(partition)
         path = segment_path(self._directory, partition, last.ordinal + 1 if last else 1)
         make_directory(self._disk, path.parent)

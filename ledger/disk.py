@@ -67,6 +67,15 @@ class Disk:
     def size(self, path: Path) -> int:
         return os.stat(path).st_size
 
+    def identity(self, path: Path) -> tuple[int, int]:
+        """Device and inode: equal for one file, under whatever name."""
+        told = os.stat(path)
+        return told.st_dev, told.st_ino
+
+    def has_name(self, fd: int) -> bool:
+        """False once the last name of an open file was removed: what is written to it goes when it is closed."""
+        return os.fstat(fd).st_nlink > 0
+
     def names(self, path: Path) -> list[str]:
         return sorted(os.listdir(path))
 

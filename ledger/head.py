@@ -1,6 +1,6 @@
 """The first bytes of a segment: magic and two copies of HEADER. And its last ones: FOOTER."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledger.bookends import SegmentFooter, SegmentHeader, decode_header, maybe_footer
@@ -27,14 +27,19 @@ Span = tuple[int, int]  # byte offsets [start, end)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`end` is where the frames after both copies begin; without a readable copy, the offset of the first copy."""
+    """`end` is where the frames after both copies begin; without a readable copy, the offset of the first copy.
+
+    `is_foreign`: it could be read, and spoke of another segment.
+    """
 
     header: SegmentHeader | None
     end: int
     damaged: tuple[Span, ...]
+    is_foreign: bool = False
 
 
 HEAD_MISSING = Head(None, len(MAGIC), ((0, len(MAGIC)),))
+HEAD_FOREIGN = replace(HEAD_MISSING, is_foreign=True)
 
 
 def read_head(disk: Disk, path: Path) -> Head:

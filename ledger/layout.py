@@ -10,18 +10,27 @@ from ledger.bookends import Pin, pin_of
 from ledger.disk import Disk, publish
 from ledger.errors import FormatUnsupported, LedgerDamaged
 from ledger.format import FORMAT_VERSION
+from ledger.positions import LATE_SUFFIX
+from ledger.times import date_text, day_of_date
 
 LEDGER_FILE = "ledger.json"
 LOCK_FILE = "LOCK"
 SEAL_FILE = "SEAL"
 
-_PARTITION = re.compile(r"\d{4}-\d{2}-\d{2}(-late)?")
 _SEGMENT = re.compile(r"segment-(\d{8,})\.log")
 _WHOLE_FILE_BYTES = 16 * 1024 * 1024  # a SEAL lists every segment of a day in about 200 bytes each
 
 
 def partition_names(disk: Disk, directory: Path) -> list[str]:
-    return [name for name in disk.names(directory) if _PARTITION.fullmatch(name)]
+    return [name for name in disk.names(directory) if _is_partition(name)]
+
+
+def _is_partition(name: str) -> bool:
+    date = name.removesuffix(LATE_SUFFIX)
+    try:
+        return date_text(day_of_date(date)) == date  # there are other ways to write a date, and dates that are none
+    except ValueError:
+        return False
 
 
 def segment_path(directory: Path, partition: str, ordinal: int) -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -21,13 +21,17 @@ _COPY_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What recovery needs to know. `now` is stamped on the FOOTERs it appends, in microseconds."""
+    """What recovery needs to know. `now` is stamped on the FOOTERs it appends, in microseconds.
+
+    `torn_files` gathers the copies of the tails that were cut off.
+    """
 
     disk: Disk
     directory: Path
     ledger_id: str
     now: int
     free_bytes_min: int
+    torn_files: list[Path] = field(default_factory=list)
 
     def partitions(self) -> list[PartitionInfo]:
         """Recovers every partition. OSError when the disk fails. Without free space files stay as they are."""
@@ -68,7 +72,7 @@ class Opening:
     def _apply(self, decision: Decision, fd: int, surveyed: Surveyed, summary: RecordSummary) -> None:
         """May be cut off anywhere, and left out: the next opening decides the same again."""
         if decision.action is Action.TRUNCATE_AND_FREEZE:
-            _copy_aside(self.disk, surveyed.path, decision.byte_length)
+            self.torn_files.append(_copied_aside(self.disk, surveyed.path, decision.byte_length))
             self.disk.truncate(fd, decision.byte_length)
             self.disk.fsync(fd)
         if decision.action is not Action.LEAVE:
@@ -77,15 +81,16 @@ class Opening:
             write_footer(self.disk, fd, footer, self.now)
 
 
-def _copy_aside(disk: Disk, path: Path, offset: int) -> None:
-    """Copies the tail to `<name>.<offset>.torn`, once: a crash before the truncation brings us here again."""
+def _copied_aside(disk: Disk, path: Path, offset: int) -> Path:
+    """The copy of the tail, `<name>.<offset>.torn`, made once: a crash before the truncation brings us here again."""
     tail = disk.read(path, offset, disk.size(path) - offset)
     for candidate in _torn_names(path, offset):
         if not disk.exists(candidate):
             disk.close(publish(disk, candidate, tail))
-            return
+            break
         if disk.read(candidate, 0, len(tail) + 1) == tail:
-            return
+            break
+    return candidate
 
 
 def _torn_names(path: Path, offset: int) -> Iterator[Path]:

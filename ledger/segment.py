@@ -1,5 +1,6 @@
 """The live segment: the one file of a partition that this process created and appends to."""
 
+import errno
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ class LiveSegment:
         )
         data = MAGIC + head + head
         self._disk = disk
+        self._path = path
         self._header = header
         self._seed = seed_of(header.segment_id)
         self._sha256 = hashlib.sha256(data)
@@ -81,10 +83,12 @@ class LiveSegment:
         return first
 
     def sync(self) -> None:
-        """Moves the durable mark to everything written."""
+        """Moves the durable mark to everything written. OSError too when somebody has deleted the file meanwhile."""
         if self._durable_end == self._end:
             return
         self._disk.fdatasync(self._fd)
+        if not self._disk.has_name(self._fd):
+            raise OSError(errno.ENOENT, f"{self._path} was deleted while it was written to")
         self._durable_end = self._end
         self.info = self._info(SegmentState.OPEN)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ledger.bookends import Pin, SegmentFooter
 from ledger.disk import Disk
-from ledger.head import HEAD_MISSING, Head, footer_at, footer_at_end, read_head
+from ledger.head import HEAD_FOREIGN, HEAD_MISSING, Head, footer_at, footer_at_end, read_head
 from ledger.layout import maybe_seal, seal_pins, segment_ordinals, segment_path
 from ledger.positions import SEGMENT_ID_UNKNOWN, SegmentInfo, SegmentState
 
@@ -81,8 +81,9 @@ class PartitionSurvey:
         head = self._head(ordinal)
         pin = self._seal_pins.get(ordinal) or self._successor_pin(ordinal)
         if head.header and pin and head.header.segment_id != pin.segment_id:
-            head = HEAD_MISSING  # another file under this name: nothing it says is about this segment
-        footer = self._footer(path, head, pin) if is_present else None
+            head = HEAD_FOREIGN
+        # Another file under this name: nothing in it is about this segment, its FOOTER neither.
+        footer = self._footer(path, head, pin) if is_present and not head.is_foreign else None
         return Surveyed(self._partition, ordinal, path, is_present, head, pin, footer)
 
     def _head(self, ordinal: int) -> Head:
@@ -92,7 +93,7 @@ class PartitionSurvey:
         head = read_head(self._disk, path)
         told = head.header
         if told and (told.ledger_id, told.partition, told.ordinal) != (self._ledger_id, self._partition, ordinal):
-            return HEAD_MISSING
+            return HEAD_FOREIGN
         return head
 
     def _successor_pin(self, ordinal: int) -> Pin | None:

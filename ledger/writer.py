@@ -38,15 +38,16 @@ class Ledger:
     ) -> None:
         """Use open()."""
         self.ledger_id = house.ledger_id
+        self.recovered = house.recovered
         self.failure: LedgerError | None = None
         self._house = house
-        self._catalog = Catalog(house.recovered)
+        self._catalog = Catalog(house.partitions)
         self._on_commit = on_commit
         self._settings = settings
         self._disk = disk
         self._now = now
         self._queue = AppendQueue(settings.queue_records_max, settings.queue_bytes_max)
-        self._committer = Committer(disk, house.directory, house.ledger_id, self._catalog, settings)
+        self._committer = Committer(disk, house, self._catalog, settings)
         self._in_flight: list[Pending] = []
         self._closing = Lock()
         self._flusher = Thread(target=self._run, name="ledger-flusher", daemon=True)

@@ -67,6 +67,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             on_ready(running.port)
             await stop.wait()
             log.info("draining")
+            delivery.stop_waiting("OMEN is shutting down")  # they are in the ledger, and delivered after the next start
 
 
 def mounts(journal: Journal, delivery: Delivery, pause: PauseSwitch) -> list[Mount]:

@@ -102,10 +102,14 @@ class Delivery:
             self._waiting.open()
             await self._connect_until_paused()
 
+    def stop_waiting(self, reason: str) -> None:
+        """From now on answer LEDGER_ONLY, with this reason, to whoever waits or comes to wait."""
+        self._waiting.close_for_good(reason)
+
     async def survey(self) -> None:
         """Learn what the ledger holds, then hear of every record that becomes durable."""
         for partition in await self._journal.partitions():
-            for info in partition.segments:
+            for info in () if partition.is_pruned else partition.segments:
                 damaged = Coverage.spanning(info.damaged)
                 self._segments[info.segment_id] = Segment(
                     info.partition, info.ordinal, info.segment_id, info.record_count, damaged
@@ -201,11 +205,11 @@ class Delivery:
         self.phase = DeliveryPhase.DELIVERY_PHASE_HELD if broken.holds else DeliveryPhase.DELIVERY_PHASE_CONNECTING
         if was_following and not broken.holds and not self._failed_attempts:
             # Connections are replaced every few minutes: an error only if it cannot be opened again.
-            log.info("riskcast_stream_ended", reason=str(broken))
+            log.info("riskcast_stream_ended", reason=str(broken), detail=broken.detail)
             return
         self.last_error, self.last_error_at = str(broken), self._now()
         if broken.holds or not self._waiting.is_closed:
-            log.warning("riskcast_unreachable", error=str(broken), held=broken.holds)
+            log.warning("riskcast_unreachable", error=str(broken), detail=broken.detail, held=broken.holds)
         self._waiting.close(f"RiskCast cannot be reached: {broken}")
 
     def _on_durable(self, durable: Durable) -> None:

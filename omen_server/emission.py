@@ -40,7 +40,7 @@ def wait_of(wait_for: "pb.WaitFor.ValueType", delivery_timeout: Duration | None)
     if delivery_timeout is None:
         return Wait()
     timeout_s = delivery_timeout.seconds + delivery_timeout.nanos / 1e9
-    if not 0 <= timeout_s <= DELIVERY_TIMEOUT_MAX.total_seconds():
+    if not (0 <= delivery_timeout.nanos < 1e9 and 0 <= timeout_s <= DELIVERY_TIMEOUT_MAX.total_seconds()):
         raise invalid_signal([Violation("delivery_timeout", "must be from 0 to 60 s")])
     return Wait(timeout_s)
 

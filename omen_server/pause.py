@@ -1,6 +1,7 @@
 """Whether an operator has paused delivery, and why: durable in delivery.db, so that a pause survives a restart."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiosqlite
+import structlog
+
+from contract.errors import ContractError, Reason
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pause (
@@ -16,6 +20,15 @@ CREATE TABLE IF NOT EXISTS pause (
     paused_at TEXT NOT NULL
 )
 """
+
+
+RETRY_DELAY_S = 5.0
+
+log = structlog.get_logger()
+
+
+class PauseUnreadable(Exception):
+    """delivery.db is not what this program wrote. One line for the operator, who may move the file aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +70,39 @@ class PauseSwitch:
     async def _change(self, pause: Pause | None) -> None:
         """Shielded by its callers: one who leaves must not leave the file saying one thing and `current` another."""
         async with self._changing:
-            await self._database.execute("DELETE FROM pause")
-            if pause is not None:
-                values = (pause.reason, pause.paused_at.isoformat())
-                await self._database.execute("INSERT INTO pause (id, reason, paused_at) VALUES (1, ?, ?)", values)
-            await self._database.commit()
+            await self._write(pause)
             self.current = pause
         self._changed.set()  # wakes everyone who waits now; whoever waits next waits for the next change
         self._changed = asyncio.Event()
 
+    async def _write(self, pause: Pause | None) -> None:
+        """One statement, one commit. Raises ContractError: LEDGER_UNAVAILABLE when the disk refuses."""
+        try:
+            if pause is None:
+                await self._database.execute("DELETE FROM pause")
+            else:
+                values = (pause.reason, pause.paused_at.isoformat())
+                await self._database.execute("REPLACE INTO pause (id, reason, paused_at) VALUES (1, ?, ?)", values)
+        except sqlite3.Error as error:
+            log.error("pause_not_written", error=str(error))
+            message = "delivery.db cannot be written now"
+            raise ContractError(Reason.LEDGER_UNAVAILABLE, message, retry_delay_s=RETRY_DELAY_S) from error
+
 
 @asynccontextmanager
 async def open_pause_switch(path: Path) -> AsyncIterator[PauseSwitch]:
-    async with aiosqlite.connect(path) as database:
-        await database.execute("PRAGMA journal_mode = WAL")
-        await database.execute("PRAGMA synchronous = FULL")
-        await database.execute(SCHEMA)
-        await database.commit()
-        rows = list(await database.execute_fetchall("SELECT reason, paused_at FROM pause"))
-        pause = Pause(rows[0][0], datetime.fromisoformat(rows[0][1]).astimezone(UTC)) if rows else None
+    """Raises PauseUnreadable."""
+    async with aiosqlite.connect(path, isolation_level=None) as database:  # each statement commits by itself
+        try:
+            pause = await _read(database)
+        except sqlite3.Error as error:
+            raise PauseUnreadable(f"{path}: whether delivery is paused cannot be read: {error}") from error
         yield PauseSwitch(database, pause)
+
+
+async def _read(database: aiosqlite.Connection) -> Pause | None:
+    await database.execute("PRAGMA journal_mode = WAL")
+    await database.execute("PRAGMA synchronous = FULL")
+    await database.execute(SCHEMA)
+    rows = list(await database.execute_fetchall("SELECT reason, paused_at FROM pause"))
+    return Pause(rows[0][0], datetime.fromisoformat(rows[0][1]).astimezone(UTC)) if rows else None

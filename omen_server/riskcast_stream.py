@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 MESSAGES_IN_FLIGHT = 4  # enough to hide a round trip behind a commit; more only adds memory
 HELLO_TIMEOUT_S = 10.0
+READ_RETRY_S = 1.0
 RECORD_OVERHEAD_BYTES = 128  # position, time and tags around the event bytes of one record
 EVENT_BYTES_MAX = BATCH_BYTES_MAX - BATCH_ITEMS_MAX * RECORD_OVERHEAD_BYTES
 
@@ -41,10 +42,12 @@ HOLDING_CODES = (
 class Disconnected(Exception):
     """The stream is over. `holds` when asking again soon cannot help; never sooner than `retry_delay_s`."""
 
-    def __init__(self, message: str, *, holds: bool = False, retry_delay_s: float = 0.0) -> None:
+    def __init__(self, message: str, *, holds: bool = False, retry_delay_s: float = 0.0, detail: str = "") -> None:
+        """`message` may be shown to whoever emits; `detail`, with addresses and system errors, is for the log."""
         super().__init__(message)
         self.holds = holds
         self.retry_delay_s = retry_delay_s
+        self.detail = detail
 
 
 class RiskCastStream:
@@ -95,7 +98,11 @@ class RiskCastStream:
 
     async def read(self, run: Run) -> list[Record]:
         """The records of a run, as many as fit into one message; those that cannot be read are left out."""
-        return await self._journal.read(lambda ledger: self._read_run(ledger, run))
+        try:
+            return await self._journal.read(lambda ledger: self._read_run(ledger, run))
+        except OSError as error:  # a bad sector, no descriptors left: it may pass, and OMEN has other work
+            message = "the ledger could not be read"
+            raise Disconnected(message, retry_delay_s=READ_RETRY_S, detail=repr(error)) from error
 
     async def send(self, records: list[Record]) -> None:
         batch = pb.IngestBatch(records=[ledger_record(self._journal.ledger_id, record) for record in records])
@@ -160,6 +167,6 @@ def disconnected(code: grpc.StatusCode, details: str | None, metadata: grpc.aio.
     if code is grpc.StatusCode.OK:
         return Disconnected("RiskCast ended the stream")
     rich = ErrorDetails.from_trailing_metadata(metadata)
-    reason = f"{rich.reason}: " if rich else ""
+    message = f"{rich.reason}: {rich.message}" if rich else code.name
     retry_delay_s = (rich.retry_delay_s if rich else None) or 0.0
-    return Disconnected(f"{reason}{details or code.name}", holds=code in HOLDING_CODES, retry_delay_s=retry_delay_s)
+    return Disconnected(message, holds=code in HOLDING_CODES, retry_delay_s=retry_delay_s, detail=details or "")

@@ -16,6 +16,7 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._waiting: dict[tuple[bytes, int], tuple[Position, Listener]] = {}
         self._closed_because = ""
+        self._is_final = False
 
     @property
     def awaited(self) -> Collection[tuple[bytes, int]]:
@@ -49,14 +50,22 @@ class WaitingRoom:
 
     def close(self, reason: str) -> None:
         """Nobody need wait: answer everyone LEDGER_ONLY, those who come later too, until `open`."""
+        if self._is_final:
+            return
         self._closed_because = reason
         for position, listener in list(self._waiting.values()):
             if not listener.done():
                 listener.set_result(ledger_only(position, reason))
 
+    def close_for_good(self, reason: str) -> None:
+        """As `close`; nothing opens it again."""
+        self.close(reason)
+        self._is_final = True
+
     def open(self) -> None:
         """Outcomes may come again."""
-        self._closed_because = ""
+        if not self._is_final:
+            self._closed_because = ""
 
 
 def ledger_only(position: Position, reason: str) -> Outcome:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from contract.errors import ContractError, Reason, duplicate_signal, invalid_signal, item_error
 from contract.identity import SIGNAL_ID, ack_id
-from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX, TIME_BEFORE_S
 from contract.validation import EPOCH, Violation, check_event, violations_of_position
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
@@ -23,6 +23,9 @@ from riskcast_server.committer import Clock, Committer
 from riskcast_server.settlement import Candidate, Entry, Failed, Outcome, Position, Refused, Row, Verdict
 
 log = structlog.get_logger(__name__)
+
+# No clock is behind it: what a ledger holds was judged by OMEN's clock, and ours may be behind that one.
+END_OF_TIME = datetime.fromtimestamp(TIME_BEFORE_S, UTC)
 
 WIRE_OUTCOMES = {
     Verdict.STORED: RecordOutcome.RECORD_OUTCOME_STORED,
@@ -73,8 +76,7 @@ class Door:
         SCHEMA_VERSION_UNSUPPORTED, QUEUE_FULL, STORE_UNAVAILABLE.
         """
         _check_batch(records, ledger_id)
-        now = self._now()
-        entries = [_entry(record, now, path, run_id) for record in records]
+        entries = [_entry(record, path, run_id) for record in records]
         return Receipt(entries, self._committer.submit(entries))
 
 
@@ -105,14 +107,14 @@ def _check_batch(records: Sequence[LedgerRecord], ledger_id: str) -> None:
             raise _bad(f"records[{index}].position.ledger_id", "must be the ledger of the hello")
 
 
-def _entry(record: LedgerRecord, now: datetime, path: ArrivalPath.ValueType, run_id: str) -> Entry:
+def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> Entry:
     event = SignalEvent()
     position = _position(record.position)
     try:
         if len(record.event) > EVENT_BYTES_MAX:
             raise _bad("event", f"must be at most {EVENT_BYTES_MAX} bytes, is {len(record.event)}")
         event.ParseFromString(record.event)
-        check_event(event, now=now)
+        check_event(event, now=END_OF_TIME)
     except DecodeError:
         return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event)
     except ContractError as error:

@@ -3,10 +3,12 @@
     place held by      signal_id has a row     verdict      written
     no row             no                      STORED       the row (a settlement at its place goes)
     no row, or its own yes, same input hash    DUPLICATE    a settlement, unless the row itself is at that place
-    no row, or its own yes, other input hash   CONFLICT     a settlement, unless the row itself is at that place
-    another row        -                       REJECTED     nothing: the place is settled already
-A record that was refused before it got here is REJECTED and settled as such, unless these very bytes are stored at its
-place. Without a position nothing is settled, only rows are written.
+    no row, or its own yes, other input hash   CONFLICT     a settlement
+    another row        -                       REJECTED     a settlement
+A conflict's settlement names the wide id under which OMEN emits the event again: it counts only while that has a row.
+Where no wider id can follow, a conflict is REJECTED. So is a record that was refused before it got here, unless these
+very bytes are stored at its place. A failure whose place has a row is settled only if a ledger says that it stands
+there: the settlement tells of the failure, the row counts. Without a position only rows are written.
 """
 
 import enum
@@ -111,7 +113,7 @@ Outcome = Kept | Failed
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A record that made no row, and why. `reason` is "" for a duplicate."""
+    """A record that made no row, and why. `signal_id` is the wide one for a conflict; `reason` is "" for a duplicate."""
 
     position: Position
     verdict: Verdict

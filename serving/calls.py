@@ -110,6 +110,7 @@ async def send_headers(context: Context) -> None:
     does not read); its core refuses such a status, so the client would not hear the reason.
     """
     sending = asyncio.ensure_future(context.send_initial_metadata(()))
+    sending.add_done_callback(lambda sent: sent.cancelled() or sent.exception())  # a client that left is no news
     try:
         await asyncio.shield(sending)
     except asyncio.CancelledError:

@@ -10,6 +10,7 @@ import typer
 import omen_server.app
 import serving
 from ledger import FormatUnsupported, LedgerDamaged, LedgerError
+from omen_server.pause import PauseUnreadable
 from omen_server.settings import OmenSettings
 from serving.console import Exit, run_command, say
 from serving.exposure import refuse_exposure
@@ -26,7 +27,7 @@ def serve(
     serving.configure_logging()
     try:
         run_command(_serve(port_file, insecure))
-    except (LedgerDamaged, FormatUnsupported) as error:
+    except (LedgerDamaged, FormatUnsupported, PauseUnreadable) as error:
         say(str(error))
         raise typer.Exit(Exit.INTEGRITY) from error
     except LedgerError as error:

@@ -63,7 +63,7 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
         try:
             return await self._journal.read(lambda ledger: ledger.partition(name))
         except KeyError as error:
-            raise ContractError(Reason.PARTITION_NOT_FOUND, f"the ledger has no partition {name!r}") from error
+            raise ContractError(Reason.PARTITION_NOT_FOUND, "the ledger has no partition of that name") from error
 
     def _summary(self, info: PartitionInfo) -> pb.PartitionSummary:
         summary = pb.PartitionSummary(

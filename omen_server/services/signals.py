@@ -1,5 +1,6 @@
 """omen.v1.SignalService."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ class SignalService(pb_grpc.SignalServiceServicer):
         self._emitter = emitter
         self._journal = journal
         self._delivery = delivery
+        self._scan = asyncio.Semaphore(1)  # a scan may read all of the ledger, on a thread that delivery waits for too
 
     async def Emit(self, request: pb.EmitRequest, context: Context) -> pb.EmitResponse:
         timeout = request.delivery_timeout if request.HasField("delivery_timeout") else None
@@ -34,7 +36,8 @@ class SignalService(pb_grpc.SignalServiceServicer):
         signal_id = request.signal_id
         if not SIGNAL_ID.fullmatch(signal_id):
             raise invalid_signal([Violation("signal_id", 'must be "OMEN-" and 12 to 64 upper-case hex digits')])
-        record = await self._journal.read(lambda ledger: first_of_id(ledger, signal_id))
+        async with self._scan:
+            record = await self._journal.read(lambda ledger: first_of_id(ledger, signal_id))
         if record is None:
             raise ContractError(Reason.SIGNAL_NOT_FOUND, f"no signal {signal_id} in the ledger")
         return pb.GetSignalResponse(

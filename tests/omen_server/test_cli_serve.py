@@ -47,7 +47,7 @@ async def test_a_port_in_use_is_a_line_and_a_usage_error(tmp_path: Path) -> None
 async def test_a_ledger_that_another_omen_has_is_a_line_and_no_start(tmp_path: Path) -> None:
     async with omen(tmp_path, closed_port()):
         ended = await omen_command("serve", OMEN_LISTEN="127.0.0.1:0", OMEN_LEDGER_DIR=str(tmp_path))
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (5, "")
     assert len(ended.err.splitlines()) == 1
     assert "another writer" in ended.err
 
@@ -55,7 +55,7 @@ async def test_a_ledger_that_another_omen_has_is_a_line_and_no_start(tmp_path: P
 async def test_a_ledger_directory_that_cannot_be_made_is_a_line_and_no_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = await omen_command("serve", OMEN_LISTEN="127.0.0.1:0", OMEN_LEDGER_DIR=str(tmp_path / "file" / "ledger"))
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (5, "")
     assert len(ended.err.splitlines()) == 1
 
 
