@@ -63,7 +63,7 @@ class Ledger:
         disk: Disk = _DEFAULT_DISK,
         now: Callable[[], datetime] = utc_now,
     ) -> "Ledger":
-        """Takes the lock, recovers what an earlier process left, and starts the flusher thread.
+        """Takes the lock, recovers what an earlier process left (`recovered` tells), and starts the flusher thread.
 
         `on_commit` is called from that thread, once per batch, with every waiter of the batch and its position or its
         LedgerError. It must not raise, nor wait for the ledger. When the ledger fails it is called once more, with all

@@ -1,7 +1,7 @@
 """How a partition compares, as pure functions: what is missing, what is too much, how the comparison ended.
 
 A partition is COMPLETED only when every record that its ledger counts can be read there and is stored here, or is a
-duplicate of one that is, and nothing here claims a place that the ledger does not have.
+duplicate of one that is, no segment is damaged, and nothing here claims a place that the ledger does not have.
 """
 
 import itertools
@@ -106,9 +106,14 @@ class Conclusion:
 
 
 def conclude(found: Sequence[Gap], failures: Sequence[Failure], unfetched: str, diverged: str) -> Conclusion:
-    """Judges what holds after the run. `unfetched` is why what is missing still is."""
+    """Judges what holds after the run. `unfetched` is why what is missing still is.
+
+    A damaged segment is told even where nobody knows which records were hit, or whether there were any.
+    """
     problems: list[tuple[int, int, str]] = []
     failed = 0
+    general = [diverged] if diverged else []
+    general += [Reason.LEDGER_DAMAGED] if any(gap.segment.is_damaged for gap in found) else []
     for gap in found:
         refused = [each for each in failures if each.segment_id == gap.segment.segment_id]
         failing = Coverage.of(each.record_index for each in refused) & gap.all_records
@@ -117,11 +122,11 @@ def conclude(found: Sequence[Gap], failures: Sequence[Failure], unfetched: str, 
         problems += _runs(gap, gap.damaged, Reason.LEDGER_DAMAGED)
         for index in _indexes(failing - gap.damaged):
             problems += _runs(gap, Coverage.of([index]), reasons[index])
-        problems += _runs(gap, gap.missing, unfetched)
+        problems += _runs(gap, gap.missing - failing, unfetched)
     joined = _joined(sorted(problems))
-    reasons_told = [*([diverged] if diverged else []), *dict.fromkeys(reason for _, _, reason in joined)]
+    reasons_told = list(dict.fromkeys([*general, *(reason for _, _, reason in joined)]))
     status = pb.RECONCILE_STATUS_PARTIAL if reasons_told else pb.RECONCILE_STATUS_COMPLETED
-    words = f"{', '.join(reasons_told)}: {failed} records are not stored" if reasons_told else ""
+    words = f"{', '.join(reasons_told)}: {failed} records that the ledger counts are not stored" if reasons_told else ""
     named = [
         pb.ReconcileProblem(sequences=SequenceRange(first=first, last=last), reason=reason)
         for first, last, reason in joined[:PROBLEMS_MAX]

@@ -39,12 +39,20 @@ class LedgerBroke(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What an OMEN lists; `failure` says why it does not. `ledger_id` is then the last one known, or ""."""
+    """What an OMEN lists; `failure` says why it does not. `ledger_id` is then the last one known, or "".
+
+    `lost`: partitions that it does not list although something of them is settled here.
+    """
 
     ledger: "LedgerClient"
     ledger_id: str
     partitions: Sequence[PartitionSummary] = ()
     failure: str = ""
+    lost: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [summary.partition for summary in self.partitions]
 
 
 @dataclass(slots=True, eq=False)

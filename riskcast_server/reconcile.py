@@ -6,10 +6,11 @@ To find costs as much as there are segments, to heal as much as is missing.
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import TypeAlias
 
 from contract.errors import ContractError, Reason
-from omen.v1.ledger_service_pb2 import GetPartitionResponse
+from omen.v1.ledger_service_pb2 import GetPartitionResponse, PartitionSummary
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_REPLAY
 from riskcast_server import comparison
@@ -17,7 +18,7 @@ from riskcast_server.committer import Clock
 from riskcast_server.comparison import Conclusion, Gap
 from riskcast_server.ingest import Door
 from riskcast_server.ledger_client import LedgerBroke, LedgerClient, Survey
-from riskcast_server.selection import Scope, check, chosen, scope
+from riskcast_server.selection import Scope, check, chosen, lost, scope
 from riskcast_server.store import Store
 from riskcast_server.tally import Run, Tally
 
@@ -38,7 +39,7 @@ class Reconciler:
         """Raises ContractError INVALID_SIGNAL, PARTITION_NOT_FOUND, RECONCILE_RUNNING or NOT_IMPLEMENTED before the
         first message, STORE_UNAVAILABLE at any time."""
         check(request)
-        surveys = chosen(await asyncio.gather(*(ledger.survey() for ledger in self._ledgers)), request)
+        surveys = chosen(await self._surveys(), request)
         run = Run(request, self._now())
         with self._occupied({survey.ledger_id for survey in surveys if survey.ledger_id}, run.run_id):
             number = 0
@@ -47,6 +48,11 @@ class Reconciler:
                     number += 1
                     message.cursor = f"{run.run_id}/{number}"
                     yield message
+
+    async def _surveys(self) -> list[Survey]:
+        settled = await self._store.partitions()  # before the ledgers are asked: it grows
+        surveys = await asyncio.gather(*(ledger.survey() for ledger in self._ledgers))
+        return [replace(survey, lost=lost(survey, settled)) for survey in surveys]
 
     @contextmanager
     def _occupied(self, ledger_ids: set[str], run_id: str) -> Iterator[None]:
@@ -81,6 +87,11 @@ class Reconciler:
                             yield message
                 case Scope.SKIP:
                     yield await self._finish(tally, comparison.skipped())
+        for name in survey.lost:
+            summary = PartitionSummary(partition=name)
+            if scope(summary, run.request, self._now()) is not Scope.OUT:
+                tally = Tally(run, survey, self._now(), GetPartitionResponse(summary=summary))
+                yield await self._lost(tally)
 
     async def _partition(self, tally: Tally) -> Messages:
         """A ledger that breaks off, or sends what the door does not take, is FAILED; a store that fails is an error."""
@@ -99,6 +110,14 @@ class Reconciler:
                 raise
             conclusion = comparison.failed(f"{error.reason}: {error.message}")
         yield await self._finish(tally, conclusion)
+
+    async def _lost(self, tally: Tally) -> pb.ReconcileResponse:
+        """The ledger does not know the partition at all: everything that is settled of it is beyond the ledger."""
+        ledger_id = tally.survey.ledger_id
+        claims = await self._store.partition_coverage(ledger_id, tally.held.summary.partition)
+        tally.extra_count = await self._store.count_rows_at(ledger_id, comparison.beyond(claims, []))
+        conclusion = comparison.conclude([], [], tally.unfetched, comparison.LEDGER_REGRESSED)
+        return await self._finish(tally, conclusion)
 
     async def _look(self, tally: Tally) -> None:
         ledger_id, name = tally.survey.ledger_id, tally.held.summary.partition

@@ -2,7 +2,7 @@
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from contract.errors import ContractError, Reason, Violation, invalid_signal, not_implemented
@@ -44,12 +44,22 @@ def chosen(surveys: Sequence[Survey], request: ReconcileRequest) -> list[Survey]
     if missing and not unknown:
         raise invalid_signal([Violation("ledger_ids", f"{min(missing)} is of no OMEN that is configured")])
     wanted = [each for each in surveys if not request.ledger_ids or each.ledger_id in {*request.ledger_ids, ""}]
-    listed = {summary.partition for survey in wanted for summary in survey.partitions}
+    listed = {name for survey in wanted for name in (*survey.names, *survey.lost)}
     absent = set(request.partitions) - listed
     if absent and not any(survey.failure for survey in wanted):
         metadata = {"partition": min(absent)}
         raise ContractError(Reason.PARTITION_NOT_FOUND, "no ledger has this partition", metadata=metadata)
     return wanted
+
+
+def lost(survey: Survey, settled: Collection[tuple[str, str]]) -> list[str]:
+    """Partitions of which something is settled here, by (ledger_id, partition), and which the ledger does not list.
+
+    By name. `settled` must have been read before the ledger was asked.
+    """
+    if survey.failure:
+        return []
+    return sorted({name for ledger_id, name in settled if ledger_id == survey.ledger_id} - set(survey.names))
 
 
 def scope(summary: PartitionSummary, request: ReconcileRequest, now: datetime) -> Scope:
@@ -59,7 +69,7 @@ def scope(summary: PartitionSummary, request: ReconcileRequest, now: datetime) -
     if request.since_days and _day(summary.partition) <= now.date() - timedelta(days=request.since_days):
         return Scope.OUT
     is_due = summary.HasField("due_at") and summary.due_at.ToDatetime(tzinfo=UTC) <= now
-    by_default = summary.is_sealed or is_due or summary.is_late or summary.damaged_record_count > 0
+    by_default = summary.is_sealed or is_due or summary.is_late or summary.is_damaged
     return Scope.COMPARE if by_default or request.partitions or request.include_open else Scope.SKIP
 
 

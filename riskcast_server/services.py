@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -28,6 +28,7 @@ from riskcast_server.store import Store
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Requests: TypeAlias = AsyncIterator[ingest_pb.IngestStreamRequest]
 
+HELLO_RANGES_MAX = 100_000  # 14 bytes each: below 2 MiB, or 3 with every range in a segment of its own
 WINDOW_BATCHES = 4  # one commits, one is parsed, two cover the way there and back
 
 
@@ -83,7 +84,7 @@ class IngestService(IngestServiceServicer):
     async def _greet(self, hello: ingest_pb.IngestHello) -> ingest_pb.IngestHelloResult:
         settled = await self._store.coverage(hello.ledger_id, [each.segment_id for each in hello.segments])
         return ingest_pb.IngestHelloResult(
-            settled=[_ranges(segment_id, indexes) for segment_id, indexes in settled.items() if indexes.intervals],
+            settled=_told(settled),
             settled_count=await self._store.settled_count(hello.ledger_id),
         )
 
@@ -146,9 +147,14 @@ async def _hello(requests: Requests) -> ingest_pb.IngestHello:
     return hello
 
 
-def _ranges(segment_id: bytes, indexes: Coverage) -> SegmentRanges:
-    ranges = [IndexRange(first=first, last=last) for first, last in indexes.intervals]
-    return SegmentRanges(segment_id=segment_id, ranges=ranges)
+def _told(settled: Mapping[bytes, Coverage]) -> Iterator[SegmentRanges]:
+    """What fits into one answer. The ledger sends the rest again, which ends as stored or duplicate."""
+    left = HELLO_RANGES_MAX
+    for segment_id, indexes in settled.items():
+        if intervals := indexes.intervals[:left]:
+            left -= len(intervals)
+            ranges = [IndexRange(first=first, last=last) for first, last in intervals]
+            yield SegmentRanges(segment_id=segment_id, ranges=ranges)
 
 
 def _stored_signal(row: Row) -> signal_pb.StoredSignal:

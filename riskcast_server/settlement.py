@@ -19,8 +19,11 @@ from typing import assert_never
 
 from contract.coverage import Coverage
 from contract.errors import ContractError, Violation, invalid_signal, signal_id_conflict
+from contract.identity import identity_of_event
+from contract.limits import SIGNAL_ID_DIGITS_RETRY
+from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_pb2 import SignalCategory
-from riskcast.v1.signal_service_pb2 import ArrivalPath
+from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_INGEST, ArrivalPath
 
 Place = tuple[str, bytes, int]  # ledger_id, segment_id, record_index: one record of one file, whatever its name
 
@@ -113,7 +116,7 @@ Outcome = Kept | Failed
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A record that made no row, and why. `signal_id` is the wide one for a conflict; `reason` is "" for a duplicate."""
+    """A record that made no row, and why. `signal_id` is the wide one of a conflict, `reason` is "" of a duplicate."""
 
     position: Position
     verdict: Verdict
@@ -152,11 +155,11 @@ def decide(entries: Sequence[Entry], known: Known, ingested_at: int) -> Plan:
     return plan
 
 
-def covered(entries: Sequence[Entry]) -> dict[tuple[str, str, bytes, int], Coverage]:
-    """What the entries settle, by (ledger_id, partition, segment_id, segment_ordinal)."""
+def covered(entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> dict[tuple[str, str, bytes, int], Coverage]:
+    """What the entries settle, by (ledger_id, partition, segment_id, segment_ordinal). Conflicts are still open."""
     indexes: defaultdict[tuple[str, str, bytes, int], list[int]] = defaultdict(list)
-    for entry in entries:
-        if at := entry.position:
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        if (at := entry.position) and outcome.verdict is not Verdict.CONFLICT:
             indexes[at.ledger_id, at.partition, at.segment_id, at.segment_ordinal].append(at.record_index)
     return {segment: Coverage.of(of_segment) for segment, of_segment in indexes.items()}
 
@@ -164,21 +167,32 @@ def covered(entries: Sequence[Entry]) -> dict[tuple[str, str, bytes, int], Cover
 def _candidate(candidate: Candidate, known: Known, plan: Plan, ingested_at: int) -> Outcome:
     at = candidate.position
     if at and known.places.get(at.place, candidate.signal_id) != candidate.signal_id:
-        return Failed(Verdict.REJECTED, invalid_signal([Violation("position", "another signal is stored there")]))
+        error = invalid_signal([Violation("position", "another signal is stored there")])
+        return _fail(candidate, Failed(Verdict.REJECTED, error), known, plan)
     row = known.rows.get(candidate.signal_id)
     if row is None:
         return _store(Row(candidate, ingested_at), known, plan)
-    if row.signal.input_event_hash == candidate.input_event_hash:
-        return _settle(at, candidate.signal_id, Kept(Verdict.DUPLICATE, row), known, plan)
+    if row.signal.input_event_hash != candidate.input_event_hash:
+        return _conflict(candidate, row, known, plan)
+    if at and at.place not in known.places:
+        plan.settlements[at.place] = Settlement(at, Verdict.DUPLICATE, candidate.signal_id, "")
+    return Kept(Verdict.DUPLICATE, row)
+
+
+def _conflict(candidate: Candidate, row: Row, known: Known, plan: Plan) -> Failed:
+    """Only here is the event parsed again: conflicts are rare."""
     error = signal_id_conflict(candidate.signal_id, row.signal.input_event_hash, candidate.input_event_hash)
-    return _settle(at, candidate.signal_id, Failed(Verdict.CONFLICT, error), known, plan)
+    wide_id = identity_of_event(SignalEvent.FromString(candidate.event)).signal_id_of(SIGNAL_ID_DIGITS_RETRY)
+    if len(candidate.signal_id) >= len(wide_id):
+        return _fail(candidate, Failed(Verdict.REJECTED, error), known, plan)
+    return _fail(candidate, Failed(Verdict.CONFLICT, error), known, plan, counts_with=wide_id)
 
 
 def _refused(refused: Refused, known: Known, plan: Plan) -> Outcome:
     row = known.rows.get(known.places.get(refused.position.place, ""))
     if row and row.signal.event == refused.event:
         return Kept(Verdict.DUPLICATE, row)
-    return _settle(refused.position, refused.signal_id, Failed(Verdict.REJECTED, refused.error), known, plan)
+    return _fail(refused, Failed(Verdict.REJECTED, refused.error), known, plan)
 
 
 def _store(row: Row, known: Known, plan: Plan) -> Outcome:
@@ -190,8 +204,11 @@ def _store(row: Row, known: Known, plan: Plan) -> Outcome:
     return Kept(Verdict.STORED, row)
 
 
-def _settle(at: Position | None, signal_id: str, outcome: Outcome, known: Known, plan: Plan) -> Outcome:
-    if at and at.place not in known.places:
-        reason = outcome.error.reason if isinstance(outcome, Failed) else ""
-        plan.settlements[at.place] = Settlement(at, outcome.verdict, signal_id, reason)
-    return outcome
+def _fail(entry: Entry, failed: Failed, known: Known, plan: Plan, counts_with: str = "") -> Failed:
+    """`counts_with` is the signal_id whose row settles it, if not its own."""
+    at = entry.position
+    is_from_ledger = isinstance(entry, Refused) or entry.path != ARRIVAL_PATH_INGEST
+    if at and (is_from_ledger or at.place not in known.places):
+        signal_id = counts_with or entry.signal_id
+        plan.settlements[at.place] = Settlement(at, failed.verdict, signal_id, failed.error.reason)
+    return failed

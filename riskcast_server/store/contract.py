@@ -35,7 +35,7 @@ class SegmentCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A record that is settled without being stored or a duplicate: it was rejected or is in conflict."""
+    """A record that is neither stored nor a duplicate: it was rejected, or is in conflict and not emitted again."""
 
     segment_id: bytes
     record_index: int
@@ -63,6 +63,9 @@ class Store(Protocol):
     async def settled_count(self, ledger_id: str) -> int:
         """How many records of the ledger are settled, counted from rows and settlements, not from the cache."""
 
+    async def partitions(self) -> set[tuple[str, str]]:
+        """Every (ledger_id, partition) of which something is settled, as cached."""
+
     async def partition_coverage(self, ledger_id: str, partition: str) -> list[SegmentCoverage]:
         """The segments of a partition that are known here, as cached."""
 
@@ -70,7 +73,10 @@ class Store(Protocol):
         """How many rows claim one of the places, given as record indexes by segment_id."""
 
     async def failures(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[Failure]:
-        """Rejected and conflicting records of the segments, by segment, then record index."""
+        """Rejected records of the segments, and conflicts whose event has no row under its wide id either.
+
+        By segment, then record index. The place of one may have a row: that of another signal.
+        """
 
     async def save_state(self, state: ReconcileState) -> None:
         """Replaces the state of the same ledger and partition."""

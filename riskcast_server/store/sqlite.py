@@ -42,8 +42,12 @@ ROWS_AT = """SELECT record_index, signal_id FROM signals
 UPSERT_COVERAGE = """INSERT OR REPLACE INTO coverage (ledger_id, segment_id, partition, segment_ordinal, intervals,
     settled_count) VALUES (?, ?, ?, ?, ?, ?)"""
 
-# A settlement counts unless it is a duplicate of a signal whose row is gone.
-LIVE = "(t.outcome <> 'duplicate' OR EXISTS (SELECT 1 FROM signals o WHERE o.signal_id = t.signal_id))"
+# Duplicates, and conflicts that were emitted again, count only while the row is there that they name.
+HAS_ROW = "EXISTS (SELECT 1 FROM signals o WHERE o.signal_id = t.signal_id)"
+
+# Where a row claims the place too, the row is what counts.
+LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND NOT EXISTS (SELECT 1 FROM signals p
+    WHERE p.ledger_id = t.ledger_id AND p.segment_id = t.segment_id AND p.record_index = t.record_index)"""
 
 # Cached coverage beside what rows and settlements say, per segment asked about. One statement sees one snapshot.
 COUNTED_COVERAGE = f"""WITH asked (segment_id) AS (VALUES {{asked}})
@@ -59,6 +63,8 @@ SETTLED_PLACES = f"""SELECT partition, segment_ordinal, record_index FROM signal
         WHERE ledger_id = ?1 AND segment_id = ?2
     UNION ALL SELECT t.partition, t.segment_ordinal, t.record_index FROM settlements t
         WHERE t.ledger_id = ?1 AND t.segment_id = ?2 AND {LIVE}"""
+
+COVERED_PARTITIONS = "SELECT DISTINCT ledger_id, partition FROM coverage"
 
 
 @asynccontextmanager
@@ -81,7 +87,7 @@ class SqliteStore:
             known = await _known(writer, entries)
             plan = decide(entries, known, ingested_at)
             await _write(writer, plan)
-            await _cover(writer, entries)
+            await _cover(writer, entries, plan.outcomes)
         return plan.outcomes
 
     async def maybe_signal(self, signal_id: str) -> Row | None:
@@ -113,6 +119,9 @@ class SqliteStore:
         [(count,)] = await self._read(SETTLED_COUNT, (ledger_id, ledger_id))
         return int(count)
 
+    async def partitions(self) -> set[tuple[str, str]]:
+        return {(ledger_id, name) for ledger_id, name in await self._read(COVERED_PARTITIONS, ())}
+
     async def partition_coverage(self, ledger_id: str, partition: str) -> list[SegmentCoverage]:
         cached = await self._read(
             """SELECT segment_id, segment_ordinal, intervals FROM coverage WHERE ledger_id = ? AND partition = ?
@@ -137,8 +146,8 @@ class SqliteStore:
         found: list[Failure] = []
         for segment_id in sorted(segment_ids):
             rows = await self._read(
-                """SELECT segment_id, record_index, reason FROM settlements
-                   WHERE ledger_id = ? AND segment_id = ? AND outcome <> 'duplicate' ORDER BY record_index""",
+                f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = ? AND segment_id = ?
+                    AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY record_index""",
                 (ledger_id, segment_id),
             )
             found += [Failure(*row) for row in rows]
@@ -242,8 +251,8 @@ def _by_segment(positions: Iterable[Position | None]) -> dict[tuple[str, bytes],
     return indexes
 
 
-async def _cover(writer: aiosqlite.Connection, entries: Sequence[Entry]) -> None:
-    for (ledger_id, partition, segment_id, ordinal), indexes in covered(entries).items():
+async def _cover(writer: aiosqlite.Connection, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+    for (ledger_id, partition, segment_id, ordinal), indexes in covered(entries, outcomes).items():
         cached = await writer.execute_fetchall(
             "SELECT intervals FROM coverage WHERE ledger_id = ? AND segment_id = ?", (ledger_id, segment_id)
         )

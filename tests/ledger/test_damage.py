@@ -1,12 +1,15 @@
 """Rot in what was durable: named exactly, stepped over, never changed; and what only looks like ours."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ledger import (
+    Disk,
     FormatUnsupported,
     Ledger,
     LedgerReader,
@@ -14,6 +17,8 @@ from ledger import (
     SegmentState,
 )
 from ledger.format import TYPE_RECORD, encode_frame, seed_of
+from ledger.head import read_head
+from ledger.positions import SEGMENT_ID_UNKNOWN
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     FIVE,
@@ -261,3 +266,74 @@ def test_a_frame_that_claims_durability_beyond_itself_is_never_accepted(crashed:
         file.write(lie)
     info = reopened(crashed).segments[0]
     assert (info.state, info.record_count) == (SegmentState.FROZEN, 5)
+
+
+@pytest.mark.parametrize("place", [(TODAY, 2), ("2026-01-28-late", 1)])
+def test_a_stray_copy_of_a_segment_is_not_taken_for_what_it_was_copied_from(
+    crashed: Path, open_ledger: OpenLedger, place: tuple[str, int]
+) -> None:
+    own = reopened(crashed).segments[0].segment_id  # appends the FOOTER
+    (crashed / place[0]).mkdir(exist_ok=True)
+    shutil.copy(segment_of(crashed), segment_of(crashed, place[1], place[0]))
+    for reader in (open_ledger(Answers(), crashed).reader(), LedgerReader(crashed)):
+        segments = [segment for partition in reader.partitions() for segment in partition.segments]
+        by_id = {segment.segment_id: (segment.state, segment.record_count) for segment in segments}
+        assert by_id == {own: (SegmentState.FROZEN, 5), SEGMENT_ID_UNKNOWN: (SegmentState.DAMAGED, 0)}
+    assert served(crashed) == FIVE
+
+
+def test_what_is_appended_after_a_stray_file_gets_an_ordinal_of_its_own_and_pins_no_false_identity(
+    crashed: Path, open_ledger: OpenLedger
+) -> None:
+    reopened(crashed)  # appends the FOOTER
+    shutil.copy(segment_of(crashed), segment_of(crashed, 2))
+    answers = Answers()
+    ledger = open_ledger(answers, crashed)
+    assert append_each(ledger, answers, [b"six"])[0].sequence == 3 << 32 | 1
+    ledger.close()
+    header = read_head(Disk(), segment_of(crashed, 3)).header
+    assert header
+    assert header.prev
+    assert (header.prev.segment_id, header.prev.record_count) == (SEGMENT_ID_UNKNOWN, 0)
+    states = [SegmentState.FROZEN, SegmentState.DAMAGED, SegmentState.FROZEN]
+    for reader in (open_ledger(Answers(), crashed).reader(), LedgerReader(crashed)):
+        assert [segment.state for segment in reader.partition(TODAY).segments] == states
+        assert [record.payload for record in reader.records(TODAY)] == [*FIVE, b"six"]
+
+
+def flip_both_copies(path: Path) -> None:
+    for copy in head_copies(path.parents[1]):
+        flip_byte(path, copy + 60)
+
+
+BEHEADINGS: dict[str, Callable[[Path], None]] = {
+    "both copies flipped": flip_both_copies,
+    "4 KiB zeroed": lambda path: overwrite(path, 0, bytes(4096)),
+    "cut to nothing": lambda path: os.truncate(path, 0),
+    "cut in the second copy": lambda path: os.truncate(path, 300),
+}
+
+
+@pytest.mark.parametrize("behead", BEHEADINGS.values(), ids=BEHEADINGS)
+def test_a_last_segment_without_its_head_is_told_to_be_damaged_by_everybody(
+    crashed: Path, open_ledger: OpenLedger, behead: Callable[[Path], None]
+) -> None:
+    behead(segment_of(crashed))
+    assert LedgerReader(crashed).partition(TODAY).damaged
+    answers = Answers()
+    ledger = open_ledger(answers, crashed)
+    assert ledger.recovered.damaged == ledger.partition(TODAY).segments
+    append_each(ledger, answers, [b"six"])
+    ledger.close()
+    for reader in (open_ledger(Answers(), crashed).reader(), LedgerReader(crashed)):
+        assert reader.partition(TODAY).damaged
+        assert [record.payload for record in reader.records(TODAY)][-1:] == [b"six"]
+
+
+def test_a_frame_whose_payload_is_bad_still_proves_what_was_durable_before_it(crashed: Path) -> None:
+    for start in frame_starts(crashed)[3:]:
+        flip_byte(segment_of(crashed), start + 48)
+    before = segment_of(crashed).read_bytes()
+    info = reopened(crashed).segments[0]
+    assert (info.state, info.record_count, info.damaged) == (SegmentState.DAMAGED, 4, ((4, 4),))
+    assert segment_of(crashed).read_bytes() == before

@@ -1,12 +1,14 @@
 """The nth write, fsync, rename … fails, for every n of a small run: no acknowledgement afterwards, no hang, no loss."""
 
 import errno
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from ledger import Ledger, LedgerError, LedgerFull, LedgerReader, LedgerSettings, LedgerUnavailable, Position
+from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     DEADLINE_S,
     NOON,
@@ -161,3 +163,45 @@ def test_reading_continues_after_the_writer_has_failed(tmp_path: Path) -> None:
         assert [record.payload for record in ledger.reader().records(TODAY)] == [b"one", b"two"]
     # From outside the second record is not proved durable: its mark was never written.
     assert [record.payload for record in LedgerReader(tmp_path / "ledger").records(TODAY)] == [b"one"]
+
+
+def replace_lock(directory: Path) -> None:
+    (directory / "LOCK").unlink()
+    (directory / "LOCK").touch()
+
+
+TAKEN_AWAY: dict[str, Callable[[Path], None]] = {
+    "lock deleted": lambda directory: (directory / "LOCK").unlink(),
+    "lock replaced": replace_lock,
+    "live segment deleted": lambda directory: segment_of(directory).unlink(),
+}
+
+
+@pytest.mark.parametrize("take_away", TAKEN_AWAY.values(), ids=TAKEN_AWAY)
+def test_nothing_is_acknowledged_once_the_lock_or_the_live_segment_was_taken_away(
+    open_ledger: OpenLedger, directory: Path, take_away: Callable[[Path], None]
+) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers, idle_mark_s=3600)
+    append_each(ledger, answers, GIVEN[:1])
+    take_away(directory)
+    ledger.append(GIVEN[1], NOON, "after")
+    assert isinstance(answers.of("after")[0], LedgerUnavailable)
+    assert isinstance(ledger.failure, LedgerUnavailable)
+
+
+def test_an_idle_writer_whose_lock_was_deleted_stops_and_leaves_its_segment_to_the_next(
+    open_ledger: OpenLedger, directory: Path
+) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers, idle_mark_s=3600)
+    append_each(ledger, answers, GIVEN[:1])
+    (directory / "LOCK").unlink()
+    next_answers = Answers()
+    next_ledger = open_ledger(next_answers)
+    frozen = segment_of(directory).read_bytes()
+    ledger.close()
+    assert isinstance(ledger.failure, LedgerUnavailable)
+    assert segment_of(directory).read_bytes() == frozen
+    append_each(next_ledger, next_answers, GIVEN[1:2])
+    assert [record.payload for record in next_ledger.reader().records(TODAY)] == GIVEN[:2]

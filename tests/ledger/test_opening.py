@@ -12,6 +12,7 @@ from ledger import (
     LedgerDamaged,
     LedgerReader,
     PartitionClosed,
+    Recovered,
     SegmentInfo,
     SegmentState,
 )
@@ -261,3 +262,20 @@ def test_frozen_segments_are_trusted_by_their_footer_and_not_read_at_opening(
     again = open_ledger(Answers(), disk=disk)
     assert again.partition(TODAY).record_count == 12
     assert disk.bytes_read < 2_000_000  # heads and tails of three segments of 4 MB
+
+
+def test_opening_tells_which_tails_it_cut_off_and_only_those(crashed: Path, open_ledger: OpenLedger) -> None:
+    start = frame_starts(crashed)[4]
+    cut_tail(segment_of(crashed), 1)
+    ledger = open_ledger(Answers(), crashed)
+    torn = crashed / TODAY / f"segment-00000001.{start}.torn"
+    assert ledger.recovered == Recovered(damaged=(), torn_files=(torn,))
+    ledger.close()
+    assert open_ledger(Answers(), crashed).recovered == Recovered((), ())
+
+
+@pytest.mark.parametrize("name", ["2026-13-45", "2026-02-30-late", "20260129", "2026-W05-4", "2026-01-29-late-late"])
+def test_a_directory_whose_name_is_no_date_is_no_partition(crashed: Path, open_ledger: OpenLedger, name: str) -> None:
+    (crashed / name).mkdir()
+    for reader in (open_ledger(Answers(), crashed).reader(), LedgerReader(crashed)):
+        assert [partition.name for partition in reader.partitions()] == [TODAY]

@@ -130,6 +130,18 @@ def test_nothing_is_acknowledged_before_fdatasync_has_returned(open_ledger: Open
     assert acknowledged == 10
 
 
+def test_at_rollover_the_records_are_durable_before_a_footer_says_so(open_ledger: OpenLedger) -> None:
+    disk = FaultyDisk()
+    answers = Answers()
+    ledger = open_ledger(answers, disk=disk, segment_records_max=2, idle_mark_s=3600)
+    with one_batch(ledger):
+        for payload in payloads(3):
+            ledger.append(payload, NOON, payload)
+    answers.positions(*payloads(3))
+    first = [kind for kind, name in disk.events if name == "segment-00000001.log"]
+    assert first == ["write", "fsync", "rename", "write", "fdatasync", "write", "fdatasync"]
+
+
 def test_a_new_file_and_a_new_directory_are_durable_under_their_names_before_the_first_acknowledgement(
     open_ledger: OpenLedger,
 ) -> None:

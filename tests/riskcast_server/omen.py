@@ -1,7 +1,7 @@
 """An OMEN as Reconcile sees it: the real ledger, served by the least that LedgerService must be."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import serving
 from contract.errors import ContractError, Reason, not_implemented, timestamp
-from ledger import Ledger, LedgerSettings, PartitionInfo, Record
+from ledger import Ledger, LedgerSettings, PartitionInfo, Record, SegmentState
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.ledger_service_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
@@ -25,7 +25,7 @@ BATCH = 256
 
 class Omen(LedgerServiceServicer):
     """`asked` counts the records that were sent. `breaks_after`: Replay ends with UNAVAILABLE after so many records.
-    While `gate` is not set, Replay waits."""
+    While `gate` is not set, Replay waits. `meanwhile` happens while GetPartition's answer is on its way."""
 
     def __init__(self, directory: Path, *, segment_records_max: int = 65_536, due: bool = True) -> None:
         self.directory = directory
@@ -34,13 +34,14 @@ class Omen(LedgerServiceServicer):
         self.ledger = Ledger.open(directory, on_commit=self.answers, settings=settings, now=lambda: NOON)
         self.due_at = NOON - timedelta(days=1) if due else datetime(2099, 1, 1, tzinfo=UTC)
         self.breaks_after: int | None = None
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.sent_count = 0
 
-    def append(self, events: Sequence[SignalEvent | bytes]) -> list[LedgerRecord]:
+    def append(self, events: Sequence[SignalEvent | bytes], emitted_at: datetime = NOON) -> list[LedgerRecord]:
         payloads = [each if isinstance(each, bytes) else each.SerializeToString() for each in events]
-        positions = append_each(self.ledger, self.answers, payloads)
+        positions = append_each(self.ledger, self.answers, payloads, emitted_at)
         return [
             self.record(Record(position, 0, 0, payload)) for position, payload in zip(positions, payloads, strict=True)
         ]
@@ -68,11 +69,16 @@ class Omen(LedgerServiceServicer):
 
     async def GetPartition(self, request: pb.GetPartitionRequest, context: Any) -> pb.GetPartitionResponse:
         info = self.ledger.partition(request.partition)
-        return pb.GetPartitionResponse(
+        response = pb.GetPartitionResponse(
             ledger_id=self.ledger.ledger_id,
             summary=self.summary(info),
             segments=[
-                pb.Segment(ordinal=each.ordinal, segment_id=each.segment_id, record_count=each.record_count)
+                pb.Segment(
+                    ordinal=each.ordinal,
+                    segment_id=each.segment_id,
+                    record_count=each.record_count,
+                    is_damaged=each.state is SegmentState.DAMAGED,
+                )
                 for each in info.segments
             ],
             damaged_sequences=[
@@ -81,6 +87,9 @@ class Omen(LedgerServiceServicer):
                 for first, last in each.damaged
             ],
         )
+        if self.meanwhile:
+            await self.meanwhile()
+        return response
 
     async def Replay(self, request: pb.ReplayRequest, context: Any) -> AsyncIterator[pb.ReplayResponse]:
         await self.gate.wait()
@@ -112,6 +121,7 @@ class Omen(LedgerServiceServicer):
         return pb.PartitionSummary(
             partition=info.name,
             is_late=info.is_late,
+            is_damaged=info.damaged,
             record_count=info.record_count,
             highwater_sequence=info.highwater_sequence,
             damaged_record_count=sum(last - first + 1 for each in info.segments for first, last in each.damaged),

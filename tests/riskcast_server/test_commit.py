@@ -1,7 +1,7 @@
 """Who waits, who left, and what ends the committer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,20 @@ import grpc
 import pytest
 
 from contract.errors import ContractError
-from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED, IngestRequest
+from riskcast.v1.ingest_service_pb2 import (
+    RECORD_OUTCOME_STORED,
+    IngestBatch,
+    IngestHello,
+    IngestRequest,
+    IngestStreamRequest,
+)
 from riskcast_server.committer import QUEUE_RECORDS_MAX, Committer, committing
-from riskcast_server.ingest import utc_now
+from riskcast_server.ingest import Door, utc_now
+from riskcast_server.services import WINDOW_BATCHES, IngestService
 from riskcast_server.settlement import Entry, Outcome
 from riskcast_server.store import Store, open_store
 from riskcast_server.store.sqlite import SqliteStore
-from tests.riskcast_server.events import event, record
+from tests.riskcast_server.events import LEDGER, event, record
 from tests.riskcast_server.running import refused, riskcast, served, url
 from tests.riskcast_server.test_settlement import good
 
@@ -132,6 +139,56 @@ def test_a_committer_that_dies_fails_its_callers_at_once_and_ends_the_server(
 
     with pytest.raises(RuntimeError, match="a bug"):
         asyncio.run(scenario())
+
+
+def test_a_committer_that_dies_fails_the_batch_in_hand_and_what_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> list[Outcome]:
+        queued.append(committer.submit([good("b", 2)]))
+        raise RuntimeError("a bug")
+
+    async def scenario() -> None:
+        nonlocal committer
+        async with open_store(url(tmp_path)) as store:
+            monkeypatch.setattr(store, "settle", broken)
+            committer = Committer(store, utc_now)
+            queued.append(committer.submit([good("a", 1)]))
+            with pytest.raises(RuntimeError, match="a bug"):
+                await committer.run()
+            for waiting in queued:
+                assert waiting.done()
+                with pytest.raises(ContractError, match="what became of this is unknown"):
+                    await waiting
+
+    committer: Committer
+    queued: list[asyncio.Future[list[Outcome]]] = []
+    asyncio.run(scenario())
+
+
+def test_a_stream_reads_no_further_ahead_than_its_window(tmp_path: Path) -> None:
+    async def requests() -> AsyncIterator[IngestStreamRequest]:
+        yield IngestStreamRequest(hello=IngestHello(ledger_id=LEDGER))
+        for index in range(1, 3 * WINDOW_BATCHES):
+            taken.append(index)
+            yield IngestStreamRequest(batch=IngestBatch(records=[record(index)]))
+
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            gated = Gated(store)
+            async with committing(gated, utc_now) as committer:
+                context: Any = None
+                answers = IngestService(Door(committer, utc_now), gated).IngestStream(requests(), context)
+                await anext(answers)
+                first = asyncio.ensure_future(anext(answers))
+                await gated.committed.wait()
+                assert len(taken) == WINDOW_BATCHES
+                gated.open.set()
+                await first
+                assert len([answer async for answer in answers]) == 3 * WINDOW_BATCHES - 2
+
+    taken: list[int] = []
+    asyncio.run(scenario())
 
 
 def test_leaving_the_block_commits_what_is_queued(tmp_path: Path) -> None:

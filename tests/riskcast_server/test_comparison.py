@@ -79,6 +79,21 @@ def test_a_diverged_ledger_is_partial_even_when_nothing_is_missing() -> None:
     assert conclusion.reason.startswith("LEDGER_FORKED")
 
 
+def test_a_damaged_segment_is_partial_also_where_nobody_knows_which_records_were_hit() -> None:
+    found = gap(2, {1, 2}, set())
+    found.segment.is_damaged = True
+    conclusion = conclude([found], [], "NOT_FETCHED", "")
+    assert (conclusion.status, conclusion.problems, conclusion.failed_record_count) == (PARTIAL, [], 0)
+    assert conclusion.reason.startswith("LEDGER_DAMAGED")
+
+
+def test_a_failure_is_named_once_whether_it_counts_as_settled_or_not() -> None:
+    failures = [Failure(ONE, 1, "INVALID_SIGNAL"), Failure(ONE, 2, "SIGNAL_ID_CONFLICT")]
+    conclusion = conclude([gap(2, {1}, set())], failures, "NOT_FETCHED", "")
+    assert [each.reason for each in conclusion.problems] == ["INVALID_SIGNAL", "SIGNAL_ID_CONFLICT"]
+    assert conclusion.failed_record_count == 2
+
+
 def test_damage_belongs_to_the_segment_of_its_ordinal() -> None:
     segments = [Segment(ordinal=1, segment_id=ONE, record_count=4), Segment(ordinal=2, segment_id=TWO, record_count=4)]
     first, second = gaps(segments, [SequenceRange(first=2 << 32 | 2, last=2 << 32 | 3)], {ONE: Coverage.of([1])})

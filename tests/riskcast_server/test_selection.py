@@ -1,5 +1,6 @@
 """Which partitions and ledgers a request means, by table."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from contract.errors import ContractError, timestamp
 from omen.v1.ledger_service_pb2 import PartitionSummary
 from riskcast.v1.reconcile_service_pb2 import ReconcileRequest
 from riskcast_server.ledger_client import LedgerClient, Survey
-from riskcast_server.selection import Scope, check, chosen, scope
+from riskcast_server.selection import Scope, check, chosen, lost, scope
 from tests.riskcast_server.events import LEDGER, OTHER_LEDGER
 
 NOW = datetime(2026, 2, 2, 12, tzinfo=UTC)
@@ -24,7 +25,7 @@ LATER, BEFORE = timestamp(NOW + timedelta(seconds=1)), timestamp(NOW)
         ({"due_at": BEFORE}, {}, Scope.COMPARE),
         ({"due_at": LATER, "is_sealed": True}, {}, Scope.COMPARE),
         ({"due_at": LATER, "is_late": True}, {}, Scope.COMPARE),
-        ({"due_at": LATER, "damaged_record_count": 1}, {}, Scope.COMPARE),
+        ({"due_at": LATER, "is_damaged": True}, {}, Scope.COMPARE),
         ({"due_at": LATER}, {"include_open": True}, Scope.COMPARE),
         ({"due_at": LATER}, {"partitions": ["2026-02-01"]}, Scope.COMPARE),
         ({"is_sealed": True}, {"partitions": ["2026-02-02"]}, Scope.OUT),
@@ -56,6 +57,14 @@ def test_a_partition_that_an_unreachable_ledger_may_have_is_not_said_to_be_missi
     assert chosen(both, request) == both
     with pytest.raises(ContractError, match="no ledger has this partition"):
         chosen([survey(LEDGER, "2026-02-02")], request)
+    known_here = [replace(survey(LEDGER), lost=["2026-02-01"])]
+    assert chosen(known_here, request) == known_here
+
+
+def test_lost_is_what_is_settled_of_a_ledger_and_not_listed_by_it() -> None:
+    settled = {(LEDGER, "2026-02-01"), (LEDGER, "2026-02-02"), (OTHER_LEDGER, "2026-02-03"), ("", "")}
+    assert lost(survey(LEDGER, "2026-02-02"), settled) == ["2026-02-01"]
+    assert lost(survey(LEDGER, failure="UNAVAILABLE"), settled) == []
 
 
 def test_every_wrong_field_is_named() -> None:

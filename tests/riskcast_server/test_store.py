@@ -11,7 +11,7 @@ import pytest
 
 from contract.coverage import Coverage
 from contract.errors import ContractError, Violation, invalid_signal
-from riskcast_server.settlement import Candidate, Entry, Position, Refused
+from riskcast_server.settlement import Candidate, Entry, Position, Refused, Verdict
 from riskcast_server.store import Store, StoreRefused, open_store
 from riskcast_server.store.sqlite import SqliteStore
 from riskcast_server.store.sqlite_file import make_durable
@@ -178,7 +178,7 @@ def drawn_entry(draw: random.Random) -> Entry:
 async def settled_places(directory: Path) -> set[tuple[bytes, int]]:
     """What the tables say, by the definition of settled."""
     rows = sql(directory, "SELECT segment_id, record_index FROM signals")
-    live = "outcome <> 'duplicate' OR signal_id IN (SELECT signal_id FROM signals)"
+    live = "outcome = 'rejected' OR signal_id IN (SELECT signal_id FROM signals)"
     return {*rows, *sql(directory, f"SELECT segment_id, record_index FROM settlements WHERE {live}")}
 
 
@@ -202,7 +202,11 @@ def test_coverage_says_what_the_tables_say_whatever_is_settled_and_whatever_is_d
             for step in range(30):
                 batch = [drawn_entry(draw) for _ in range(draw.randint(1, 6))]
                 outcomes = await store.settle(batch, step)
-                places = {(entry.position.segment_id, entry.position.record_index) for entry in batch if entry.position}
+                places = {
+                    (entry.position.segment_id, entry.position.record_index)
+                    for entry, outcome in zip(batch, outcomes, strict=True)
+                    if entry.position and outcome.verdict is not Verdict.CONFLICT
+                }
                 assert places <= await settled_places(tmp_path)
                 for outcome in outcomes:
                     if row := getattr(outcome, "row", None):

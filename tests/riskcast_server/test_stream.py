@@ -1,15 +1,18 @@
 """Delivery's way in: hellos, batches, one outcome per record, in order."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
 
+from contract.limits import MIB
 from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as pb
 from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest
+from riskcast_server.services import HELLO_RANGES_MAX
 from tests.riskcast_server.events import DAY, LEDGER, OTHER_LEDGER, SEGMENT, event, position, record, records
 from tests.riskcast_server.running import refused, riskcast, sql
 
@@ -92,6 +95,37 @@ def test_another_event_under_the_same_id_is_a_conflict_and_both_hashes_are_named
             assert error.metadata["stored_input_event_hash"] == "sha256:" + "0" * 64
             assert error.metadata["input_event_hash"] == event(1).input_event_hash
             assert await client.count() == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_record_emitted_ahead_of_this_clock_is_stored_from_a_ledger_and_refused_from_a_caller(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            ahead = event(1)
+            ahead.emitted_at.FromDatetime(datetime(2099, 1, 1, tzinfo=UTC))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(ahead)
+            assert refused(caught.value).violations[0].field == "emitted_at"
+            [result] = await client.deliver([record(1, ahead)])
+            assert result.outcome == STORED
+
+    asyncio.run(scenario())
+
+
+def test_a_hello_names_no_more_ranges_than_one_message_holds(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            await client.deliver(records([1]))
+            # Every other record of two segments, as wide as indexes come.
+            sql(tmp_path, "DELETE FROM coverage")
+            for segment in (SEGMENT, OTHER_SEGMENT):
+                sql(tmp_path, "WITH RECURSIVE odd(n) AS (SELECT 4000000001 UNION ALL SELECT n + 2 FROM odd LIMIT ?)"
+                    " INSERT INTO settlements SELECT ?, ?, ?, 1, n, 'rejected', '', '' FROM odd",
+                    HELLO_RANGES_MAX - 100, LEDGER, DAY, segment)  # fmt: skip
+            hello = await client.hello(SEGMENT, OTHER_SEGMENT)
+            assert [len(each.ranges) for each in hello.settled] == [HELLO_RANGES_MAX - 99, 99]
+            assert hello.ByteSize() < 2 * MIB
 
     asyncio.run(scenario())
 

@@ -1,5 +1,6 @@
 """Where a server listens, and the limits of what it takes."""
 
+import asyncio
 import socket
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,9 @@ async def test_metadata_above_its_limit_never_reaches_a_handler() -> None:
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert probe.entered == 1
         assert await answers(open_call(channel, "UnaryUnary")) == ["hello"]
+
+
+async def test_more_calls_at_once_than_streams_are_allowed_wait_and_all_succeed() -> None:
+    async with served(Probe()) as running, serving.channel(running.target) as channel:
+        calls = [open_call(channel, "UnaryUnary") for _ in range(600)]
+        assert await asyncio.gather(*(answers(call) for call in calls)) == [["hello"]] * 600

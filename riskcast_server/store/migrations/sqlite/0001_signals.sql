@@ -23,8 +23,8 @@ CREATE TABLE signals (
 -- Covers every count: by segment (is coverage right?) and by ledger and partition (CountSignals).
 CREATE INDEX signals_by_place ON signals (ledger_id, segment_id, record_index, partition);
 
--- Records that made no row. With the places of rows these are the settled records; a duplicate only while its
--- signal_id has a row.
+-- Records that made no row. With the places of rows these are the settled records; a duplicate or a conflict only while
+-- its signal_id has a row. A conflict's is the wide one, under which OMEN emits its event again.
 CREATE TABLE settlements (
     ledger_id       TEXT    NOT NULL,
     partition       TEXT    NOT NULL,

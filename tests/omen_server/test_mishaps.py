@@ -1,0 +1,79 @@
+"""What OMEN outlives, and what it says while it does."""
+
+import errno
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import omen_server.app
+import serving
+from contract.errors import Reason
+from ledger import Disk, LedgerSettings
+from omen.v1 import signal_service_pb2 as pb
+from omen.v1.signal_service_pb2_grpc import SignalServiceStub
+from omen_server.journal import open_journal
+from tests.omen_server.running import LEDGER_ONLY, event, omen, records_of, refusal, seconds
+from tests.omen_server.scripted_riskcast import answering, hanging, peer_of
+
+
+class UnreadableDisk(Disk):
+    """Reads fail as from a bad sector until it is mended."""
+
+    is_mended = False
+
+    def read(self, path: Path, offset: int, size: int) -> bytes:
+        if path.suffix == ".log" and not self.is_mended:
+            raise OSError(errno.EIO, "bad sector")
+        return super().read(path, offset, size)
+
+
+async def test_a_segment_that_cannot_be_read_now_is_delivered_when_it_can_and_meanwhile_calls_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = UnreadableDisk()
+    opened = partial(open_journal, settings=LedgerSettings(free_bytes_min=0), disk=disk)
+    monkeypatch.setattr(omen_server.app, "open_journal", opened)
+    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
+        await server.emit(event(1), wait_for=pb.WAIT_FOR_LEDGER)
+        await server.until_state(lambda state: state.last_error == "the ledger could not be read")
+        await server.emit(event(2), wait_for=pb.WAIT_FOR_LEDGER)
+        disk.is_mended = True
+        await server.until_drained()
+        assert len(peer.records) == 2
+
+
+async def test_whoever_waits_for_riskcast_when_omen_stops_hears_that_the_signal_is_in_the_ledger(
+    tmp_path: Path,
+) -> None:
+    async with peer_of(hanging) as peer, AsyncExitStack() as after:
+        async with omen(tmp_path, peer.port) as server:
+            channel = await after.enter_async_context(serving.channel(f"127.0.0.1:{server.port}"))
+            request = pb.EmitRequest(event=event(1), delivery_timeout=seconds(60))
+            waiting = SignalServiceStub(channel).Emit(request, timeout=60)
+            await peer.until(lambda peer: len(peer.records) == 1)
+            began = time.monotonic()
+        emission = (await waiting).emission
+        assert time.monotonic() - began < 2
+    assert emission.status == LEDGER_ONLY
+    assert emission.ledger_only_reason == "OMEN is shutting down"
+    assert [record.position.sequence for record in records_of(tmp_path)] == [emission.position.sequence]
+
+
+async def test_what_cannot_be_derived_is_not_asked_for_what_it_derives_from_is(tmp_path: Path) -> None:
+    nameless = event(1)
+    nameless.ClearField("source_event_id")
+    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
+        refused = await refusal(server.emit(nameless))
+    assert refused.reason == Reason.INVALID_SIGNAL
+    assert [violation.field for violation in refused.violations] == ["source_event_id"]
+
+
+async def test_riskcasts_address_is_not_told_to_whoever_emits(tmp_path: Path) -> None:
+    async with peer_of(answering()) as peer:
+        port = peer.port
+    async with omen(tmp_path, port) as server:
+        emission = await server.emit(event(1))
+    assert emission.ledger_only_reason == "RiskCast cannot be reached: UNAVAILABLE"
