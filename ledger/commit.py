@@ -36,6 +36,7 @@ class Committer:
 
     def commit(self, batch: list[Pending], now: int) -> list[Result]:
         """Each waiter with its position, durable on return, or with the reason why nothing was written for it."""
+        self._lock.check()
         if not self._has_space_for(batch):
             full = LedgerFull(f"{self._directory}: less than {self._settings.free_bytes_min} bytes would stay free")
             return [(pending.waiter, full) for pending in batch]
@@ -127,7 +128,6 @@ class Committer:
         return live.record_count == 0 or not is_over
 
     def _create(self, partition: str, now: int) -> LiveSegment:
-        self._lock.check()
         last = self._catalog.maybe_last_finished(partition)
         path = segment_path(self._directory, partition, last.ordinal + 1 if last else 1)
         make_directory(self._disk, path.parent)

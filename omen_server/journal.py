@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from contract.errors import ContractError, Reason
 from ledger import (
     Disk,
@@ -23,11 +25,14 @@ from ledger import (
     PartitionInfo,
     Position,
     QueueFull,
+    Recovered,
 )
 from ledger.routing import due_at
 from omen_server.outcome import Outcome
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 DEFAULT_SETTINGS = LedgerSettings()
 DEFAULT_DISK = Disk()
@@ -129,6 +134,20 @@ class Journal:
             self._failed.set_result(failure)
 
 
+def announce(recovered: Recovered) -> None:
+    """What an operator has to hear of the ledger that was opened."""
+    for segment in recovered.damaged:
+        log.error(
+            "ledger_segment_damaged",
+            partition=segment.partition,
+            ordinal=segment.ordinal,
+            record_count=segment.record_count,
+            damaged_records=segment.damaged,
+        )
+    for path in recovered.torn_files:
+        log.warning("ledger_tail_torn", partition=path.parent.name, kept_as=path.name)
+
+
 @asynccontextmanager
 async def open_journal(
     directory: Path, settings: LedgerSettings = DEFAULT_SETTINGS, disk: Disk = DEFAULT_DISK
@@ -138,6 +157,7 @@ async def open_journal(
     journal._ledger = await asyncio.to_thread(
         Ledger.open, directory, on_commit=journal._on_commit, settings=settings, disk=disk
     )
+    announce(journal._ledger.recovered)
     try:
         yield journal
     finally:

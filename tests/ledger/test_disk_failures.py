@@ -1,7 +1,7 @@
 """The nth write, fsync, rename … fails, for every n of a small run: no acknowledgement afterwards, no hang, no loss."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -205,3 +205,45 @@ def test_an_idle_writer_whose_lock_was_deleted_stops_and_leaves_its_segment_to_t
     assert segment_of(directory).read_bytes() == frozen
     append_each(next_ledger, next_answers, GIVEN[1:2])
     assert [record.payload for record in next_ledger.reader().records(TODAY)] == GIVEN[:2]
+
+
+def test_after_its_lock_was_deleted_a_writer_writes_nothing_more(open_ledger: OpenLedger, directory: Path) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers, idle_mark_s=3600, segment_records_max=1)
+    append_each(ledger, answers, GIVEN[:1])
+    before = segment_of(directory).read_bytes()
+    (directory / "LOCK").unlink()
+    ledger.append(GIVEN[1], NOON, "after")
+    assert isinstance(answers.of("after")[0], LedgerUnavailable)
+    assert segment_of(directory).read_bytes() == before
+    assert not segment_of(directory, 2).exists()
+
+
+def test_a_batch_during_whose_fsync_the_lock_was_deleted_is_not_acknowledged(
+    open_ledger: OpenLedger, directory: Path
+) -> None:
+    class UnlockingDisk(FaultyDisk):
+        def fdatasync(self, fd: int) -> None:
+            (directory / "LOCK").unlink()
+            super().fdatasync(fd)
+
+    answers = Answers()
+    open_ledger(answers, disk=UnlockingDisk()).append(GIVEN[0], NOON, "during")
+    assert isinstance(answers.of("during")[0], LedgerUnavailable)
+
+
+def test_no_idle_mark_is_written_after_the_lock_was_deleted(open_ledger: OpenLedger, directory: Path) -> None:
+    class UnlockingAnswers(Answers):
+        def __call__(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+            (directory / "LOCK").unlink(missing_ok=True)
+            super().__call__(results)
+
+    answers = UnlockingAnswers()
+    disk = FaultyDisk()
+    ledger = open_ledger(answers, disk=disk, idle_mark_s=0.0)
+    append_each(ledger, answers, GIVEN[:1])
+    with answers.changed:
+        assert answers.changed.wait_for(lambda: len(answers.batches) == 2, DEADLINE_S)
+    assert isinstance(ledger.failure, LedgerUnavailable)
+    assert disk.events[-1] == ("fdatasync", "segment-00000001.log")
+    assert disk.events.count(disk.events[-1]) == 1

@@ -13,6 +13,7 @@ import serving
 from contract.errors import Reason
 from ledger import Disk, LedgerSettings
 from omen.v1 import signal_service_pb2 as pb
+from omen.v1.ledger_service_pb2 import ListPartitionsRequest
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from omen_server.journal import open_journal
 from tests.omen_server.running import LEDGER_ONLY, event, omen, records_of, refusal, seconds
@@ -77,3 +78,21 @@ async def test_riskcasts_address_is_not_told_to_whoever_emits(tmp_path: Path) ->
     async with omen(tmp_path, port) as server:
         emission = await server.emit(event(1))
     assert emission.ledger_only_reason == "RiskCast cannot be reached: UNAVAILABLE"
+
+
+def truncate_the_only_segment(directory: Path) -> None:
+    [segment] = directory.glob("*/segment-*.log")
+    segment.write_bytes(b"")
+
+
+async def test_damage_is_logged_when_the_ledger_is_opened_and_told_even_where_no_record_is_known_to_be_hit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with peer_of(answering()) as peer:
+        async with omen(tmp_path, peer.port) as server:
+            await server.emit(event(1))
+        truncate_the_only_segment(tmp_path)
+        async with omen(tmp_path, peer.port) as server:
+            partitions = await server.ledger.ListPartitions(ListPartitionsRequest(), timeout=10)
+    assert [partition.is_damaged for partition in partitions.partitions] == [True]
+    assert "ledger_segment_damaged" in capsys.readouterr().out
