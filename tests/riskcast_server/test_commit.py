@@ -144,25 +144,23 @@ def test_a_committer_that_dies_fails_its_callers_at_once_and_ends_the_server(
 def test_a_committer_that_dies_fails_the_batch_in_hand_and_what_is_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> list[Outcome]:
-        queued.append(committer.submit([good("b", 2)]))
-        raise RuntimeError("a bug")
-
     async def scenario() -> None:
-        nonlocal committer
         async with open_store(url(tmp_path)) as store:
-            monkeypatch.setattr(store, "settle", broken)
             committer = Committer(store, utc_now)
-            queued.append(committer.submit([good("a", 1)]))
+            waiting = [committer.submit([good("a", 1)])]
+
+            async def broken(*_: object) -> list[Outcome]:
+                waiting.append(committer.submit([good("b", 2)]))
+                raise RuntimeError("a bug")
+
+            monkeypatch.setattr(store, "settle", broken)
             with pytest.raises(RuntimeError, match="a bug"):
                 await committer.run()
-            for waiting in queued:
-                assert waiting.done()
+            for each in waiting:
+                assert each.done()
                 with pytest.raises(ContractError, match="what became of this is unknown"):
-                    await waiting
+                    await each
 
-    committer: Committer
-    queued: list[asyncio.Future[list[Outcome]]] = []
     asyncio.run(scenario())
 
 
@@ -182,8 +180,9 @@ def test_a_stream_reads_no_further_ahead_than_its_window(tmp_path: Path) -> None
                 await anext(answers)
                 first = asyncio.ensure_future(anext(answers))
                 await gated.committed.wait()
-                assert len(taken) == WINDOW_BATCHES
+                taken_ahead = len(taken)
                 gated.open.set()
+                assert taken_ahead == WINDOW_BATCHES
                 await first
                 assert len([answer async for answer in answers]) == 3 * WINDOW_BATCHES - 2
 

@@ -18,7 +18,7 @@ from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY, ARRIVAL_PATH_R
 from riskcast_server.store import SegmentCoverage
 from riskcast_server.store.sqlite import SqliteStore
 from tests.ledger.faults import NOON
-from tests.riskcast_server.events import DAY, OTHER_LEDGER, event, with_long_id
+from tests.riskcast_server.events import DAY, OTHER_LEDGER, event
 from tests.riskcast_server.omen import Omen, omen
 from tests.riskcast_server.running import Client, refused, riskcast, sql
 
@@ -161,6 +161,33 @@ def test_a_dry_run_finds_out_and_leaves_everything_as_it_was(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
+def test_every_page_of_partitions_is_compared(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            served.append([event(1)])
+            served.append([event(2)], NOON + timedelta(days=1))
+            messages = await client.reconcile()
+            done = [each.partition_finished.state for each in messages if each.HasField("partition_finished")]
+            assert [(each.partition, each.status) for each in done] == [(DAY, COMPLETED), ("2026-01-30", COMPLETED)]
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_fails_ends_the_run_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unavailable(*_: object) -> list[SegmentCoverage]:
+        raise ContractError(Reason.STORE_UNAVAILABLE, "locked", retry_delay_s=1)
+
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            served.append([event(1)])
+            monkeypatch.setattr(SqliteStore, "partition_coverage", unavailable)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.reconcile()
+            assert refused(caught.value).reason == "STORE_UNAVAILABLE"
+
+    asyncio.run(scenario())
+
+
 def test_rejected_and_conflicting_records_are_partial_and_named_by_every_later_run(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with both(tmp_path) as (served, client):
@@ -184,95 +211,6 @@ def test_rejected_and_conflicting_records_are_partial_and_named_by_every_later_r
     asyncio.run(scenario())
 
 
-def test_a_conflict_is_settled_as_soon_as_its_event_is_stored_under_the_wide_id(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with both(tmp_path) as (served, client):
-            records = served.append([event(1), event(2)])
-            await served.deliver(client, records[:1])
-            sql(tmp_path, "UPDATE signals SET signal_id = ?", event(2).signal_id)
-            for status in (PARTIAL, COMPLETED):
-                await served.deliver(client, records[1:])
-                hello = await client.hello(records[0].position.segment_id, ledger_id=served.ledger.ledger_id)
-                assert hello.settled[0].ranges[0].last == hello.settled_count == (1 if status == PARTIAL else 3)
-                assert finished(await client.reconcile()).state.status == status
-                await served.deliver(client, served.append([with_long_id(event(2), 32)]))
-
-    asyncio.run(scenario())
-
-
-def test_a_record_whose_place_another_signal_claims_is_never_completed(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with both(tmp_path) as (served, client):
-            records = served.append([event(1), event(2)])
-            await client.ingest(event(9), records[0].position)
-            await served.deliver(client, records)
-            for _ in range(2):
-                partition = finished(await client.reconcile())
-                assert partition.state.status == PARTIAL
-                assert problems(partition) == [(1, 1, 1, "INVALID_SIGNAL")]
-                assert partition.failed_record_count == 1
-            hello = await client.hello(records[0].position.segment_id, ledger_id=served.ledger.ledger_id)
-            assert hello.settled_count == 2
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("asked", [{}, {"partitions": ["2026-01-20"]}])
-def test_a_partition_that_the_ledger_no_longer_lists_is_partial(tmp_path: Path, asked: dict[str, Any]) -> None:
-    async def scenario() -> None:
-        async with both(tmp_path) as (served, client):
-            [record] = served.append([event(1)])
-            await served.deliver(client, [record])
-            record.position.partition, record.position.segment_id = "2026-01-20", bytes(16)
-            record.event = event(2).SerializeToString()
-            await served.deliver(client, [record])
-            messages = await client.reconcile(**asked)
-            lost = [each.partition_finished for each in messages if each.HasField("partition_finished")][-1]
-            assert (lost.state.partition, lost.state.status) == ("2026-01-20", PARTIAL)
-            assert (lost.state.reason.partition(":")[0], lost.extra_record_count) == ("LEDGER_REGRESSED", 1)
-            assert messages[-1].run_finished.status == PARTIAL
-            assert len(sql(tmp_path, "SELECT * FROM reconcile_states")) == (1 if asked else 2)
-
-    asyncio.run(scenario())
-
-
-def test_every_page_of_partitions_is_compared(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with both(tmp_path) as (served, client):
-            served.append([event(1)])
-            served.append([event(2)], NOON + timedelta(days=1))
-            messages = await client.reconcile()
-            done = [each.partition_finished.state for each in messages if each.HasField("partition_finished")]
-            assert [(each.partition, each.status) for each in done] == [(DAY, COMPLETED), ("2026-01-30", COMPLETED)]
-
-    asyncio.run(scenario())
-
-
-def test_what_is_delivered_while_the_ledger_answers_is_not_beyond_it(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with both(tmp_path) as (served, client):
-            await served.deliver(client, served.append([event(1)]))
-            served.meanwhile = lambda: served.deliver(client, served.append([event(2)]))
-            assert finished(await client.reconcile()).state.status == COMPLETED
-
-    asyncio.run(scenario())
-
-
-def test_a_store_that_fails_ends_the_run_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unavailable(*_: object) -> list[SegmentCoverage]:
-        raise ContractError(Reason.STORE_UNAVAILABLE, "locked", retry_delay_s=1)
-
-    async def scenario() -> None:
-        async with both(tmp_path) as (served, client):
-            served.append([event(1)])
-            monkeypatch.setattr(SqliteStore, "partition_coverage", unavailable)
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.reconcile()
-            assert refused(caught.value).reason == "STORE_UNAVAILABLE"
-
-    asyncio.run(scenario())
-
-
 @pytest.mark.parametrize("delivered", ["before", "never"])
 def test_a_damaged_record_is_never_completed_whether_it_is_stored_here_or_not(tmp_path: Path, delivered: str) -> None:
     async def scenario() -> None:
@@ -286,6 +224,22 @@ def test_a_damaged_record_is_never_completed_whether_it_is_stored_here_or_not(tm
             assert problems(partition) == [(1, 2, 2, "LEDGER_DAMAGED")]
             assert partition.failed_record_count == (0 if delivered == "before" else 1)
             assert await client.count() == (3 if delivered == "before" else 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_ledger_that_lost_records_which_are_stored_here_never_looks_healthy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            records = served.append([event(1), event(2)])
+            gone = LedgerRecord()
+            gone.CopyFrom(records[1])
+            gone.position.sequence += 1
+            gone.event = event(3).SerializeToString()
+            await served.deliver(client, [*records, gone])
+            partition = finished(await client.reconcile())
+            assert (partition.state.status, partition.extra_record_count) == (PARTIAL, 1)
+            assert partition.state.reason.startswith("LEDGER_REGRESSED")
 
     asyncio.run(scenario())
 
@@ -329,22 +283,6 @@ def test_open_partitions_are_skipped_unless_asked_for(tmp_path: Path) -> None:
             assert served.sent_count == 0
             assert finished(await client.reconcile(include_open=True)).state.status == COMPLETED
             assert finished(await client.reconcile(partitions=[DAY])).state.status == COMPLETED
-
-    asyncio.run(scenario())
-
-
-def test_a_ledger_that_lost_records_which_are_stored_here_never_looks_healthy(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with both(tmp_path) as (served, client):
-            records = served.append([event(1), event(2)])
-            gone = LedgerRecord()
-            gone.CopyFrom(records[1])
-            gone.position.sequence += 1
-            gone.event = event(3).SerializeToString()
-            await served.deliver(client, [*records, gone])
-            partition = finished(await client.reconcile())
-            assert (partition.state.status, partition.extra_record_count) == (PARTIAL, 1)
-            assert partition.state.reason.startswith("LEDGER_REGRESSED")
 
     asyncio.run(scenario())
 

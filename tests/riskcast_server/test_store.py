@@ -202,11 +202,12 @@ def test_coverage_says_what_the_tables_say_whatever_is_settled_and_whatever_is_d
             for step in range(30):
                 batch = [drawn_entry(draw) for _ in range(draw.randint(1, 6))]
                 outcomes = await store.settle(batch, step)
-                places = {
-                    (entry.position.segment_id, entry.position.record_index)
+                last_verdicts = {
+                    (entry.position.segment_id, entry.position.record_index): outcome.verdict
                     for entry, outcome in zip(batch, outcomes, strict=True)
-                    if entry.position and outcome.verdict is not Verdict.CONFLICT
+                    if entry.position
                 }
+                places = {place for place, verdict in last_verdicts.items() if verdict is not Verdict.CONFLICT}
                 assert places <= await settled_places(tmp_path)
                 for outcome in outcomes:
                     if row := getattr(outcome, "row", None):

@@ -36,12 +36,12 @@ class _RecordOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordO
     RECORD_OUTCOME_DUPLICATE: _RecordOutcome.ValueType  # 2
     """The same signal is stored already, from another position."""
     RECORD_OUTCOME_CONFLICT: _RecordOutcome.ValueType  # 3
-    """Another event is stored under this signal_id."""
+    """Another event is stored under this signal_id. Settled once the record's own event is stored under 32 digits."""
     RECORD_OUTCOME_REJECTED: _RecordOutcome.ValueType  # 4
     """The record can never be stored as it is."""
 
 class RecordOutcome(_RecordOutcome, metaclass=_RecordOutcomeEnumTypeWrapper):
-    """What became of one record. All of them are settled: none is sent again by itself."""
+    """What became of one record. All but a conflict are settled: they are not asked for again."""
 
 RECORD_OUTCOME_UNSPECIFIED: RecordOutcome.ValueType  # 0
 """Not set."""
@@ -50,7 +50,7 @@ RECORD_OUTCOME_STORED: RecordOutcome.ValueType  # 1
 RECORD_OUTCOME_DUPLICATE: RecordOutcome.ValueType  # 2
 """The same signal is stored already, from another position."""
 RECORD_OUTCOME_CONFLICT: RecordOutcome.ValueType  # 3
-"""Another event is stored under this signal_id."""
+"""Another event is stored under this signal_id. Settled once the record's own event is stored under 32 digits."""
 RECORD_OUTCOME_REJECTED: RecordOutcome.ValueType  # 4
 """The record can never be stored as it is."""
 Global___RecordOutcome: _TypeAlias = RecordOutcome  # noqa: Y015
@@ -300,7 +300,7 @@ class IngestHelloResult(_message.Message):
     @_builtins.property
     def settled(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_record_pb2.SegmentRanges]:
         """Of the segments asked about, the records that are settled. In the order asked; segments of which nothing is settled
-        are left out. Output only.
+        are left out. At most 100000 ranges; what is left out may be sent again without harm. Output only.
         """
 
     def __init__(
