@@ -10,7 +10,7 @@ import grpc
 from contract.coverage import Coverage
 from contract.errors import ContractError, Reason, Violation, invalid_signal, not_implemented, timestamp
 from contract.identity import SIGNAL_ID
-from contract.limits import HELLO_SEGMENTS_MAX, SEGMENT_ID_BYTES
+from contract.limits import HELLO_RANGES_MAX, HELLO_SEGMENTS_MAX, SEGMENT_ID_BYTES
 from contract.validation import PARTITION, UUID
 from omen.v1.ledger_record_pb2 import IndexRange, LedgerPosition, SegmentRanges
 from omen.v1.signal_event_pb2 import SignalEvent
@@ -28,7 +28,6 @@ from riskcast_server.store import Store
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Requests: TypeAlias = AsyncIterator[ingest_pb.IngestStreamRequest]
 
-HELLO_RANGES_MAX = 100_000  # 14 bytes each: below 2 MiB, or 3 with every range in a segment of its own
 WINDOW_BATCHES = 4  # one commits, one is parsed, two cover the way there and back
 
 

@@ -108,6 +108,7 @@ STATED = {
     "omen.v1.DropDeadLettersRequest": {"reason": OPERATOR_REASON},
     "omen.v1.DeadLetterFilter": {"positions": FILTER},
     "riskcast.v1.IngestRequest": {"event": EVENT_BYTES},
+    "riskcast.v1.IngestHelloResult": {"settled": f"At most {limits.HELLO_RANGES_MAX} ranges"},
     "riskcast.v1.IngestHello": {"segments": f"At most {limits.HELLO_SEGMENTS_MAX}"},
     "omen.v1.Segment": {"segment_id": f"{limits.SEGMENT_ID_BYTES} random bytes"},
     "riskcast.v1.PartitionFinished": {"problems": f"At most {limits.RECONCILE_PROBLEMS_MAX}"},

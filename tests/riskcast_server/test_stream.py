@@ -7,12 +7,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from contract.limits import MIB
+from contract.limits import HELLO_RANGES_MAX, MIB
 from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as pb
 from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest
-from riskcast_server.services import HELLO_RANGES_MAX
 from tests.riskcast_server.events import DAY, LEDGER, OTHER_LEDGER, SEGMENT, event, position, record, records
 from tests.riskcast_server.running import refused, riskcast, sql
 
