@@ -26,6 +26,7 @@ from ledger.source import Source
 _DEFAULT_DISK = Disk()
 _STRIDE_RECORDS = 1024
 _STRIDE_BYTES = 1024 * 1024
+_SKIP_RECORDS_MAX = 1024  # a cursor of its own may have to walk the segment from its start
 
 
 class View(Protocol):
@@ -62,6 +63,15 @@ class SegmentCursor:
         if self._held:
             return self._held.position.record_index
         return max(self._expected, self._from_index)
+
+    def skip_to(self, index: int) -> bool:
+        """Goes forward to a record that is not far; False, and nothing is changed, when another cursor is cheaper."""
+        if not 0 <= index - self.next_index <= _SKIP_RECORDS_MAX:
+            return False
+        if index > self.next_index:
+            self._held = None
+            self._from_index = index
+        return True
 
     def read(self, records_max: int, bytes_max: int) -> list[Record]:
         """The next records, in order, with at most `bytes_max` payload bytes (but never none for that reason).
@@ -175,8 +185,10 @@ class LedgerReader:
 
     def ranges(self, partition: str, ordinal: int, ranges: Sequence[IndexRange]) -> Iterator[Record]:
         """The readable records whose indexes lie in the closed `ranges`. KeyError when there is no such segment."""
+        cursor: SegmentCursor | None = None
         for first, last in merge_ranges(tuple(ranges)):
-            cursor = self.segment_cursor(partition, ordinal, first)
+            if cursor is None or not cursor.skip_to(first):
+                cursor = self.segment_cursor(partition, ordinal, first)
             while batch := cursor.read(min(_STRIDE_RECORDS, last - cursor.next_index + 1), _STRIDE_BYTES):
                 yield from (record for record in batch if record.position.record_index <= last)
 

@@ -20,7 +20,7 @@ import structlog
 
 from contract.coverage import Coverage
 from contract.errors import ContractError, timestamp
-from contract.limits import BATCH_ITEMS_MAX
+from contract.limits import BATCH_ITEMS_MAX, EVENT_BYTES_MAX
 from ledger import Position, Record
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.delivery_service_pb2 import DeliveryPhase
@@ -30,7 +30,7 @@ from omen_server.conflict import widened
 from omen_server.journal import Durable, Journal
 from omen_server.outcome import Outcome
 from omen_server.pause import PauseSwitch
-from omen_server.riskcast_stream import Disconnected, RiskCastStream
+from omen_server.riskcast_stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream
 from omen_server.tasks import first_of
 from omen_server.waiting import Listener, WaitingRoom
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
@@ -137,18 +137,23 @@ class Delivery:
     async def _send(self, stream: RiskCastStream, backlog: Backlog) -> None:
         while True:
             await stream.window()
-            run = backlog.take(BATCH_ITEMS_MAX)
-            if run is None:
-                stream.release_window()
+            while not (records := await self._next_message(stream, backlog)):
                 self._work.clear()
                 await self._work.wait()
-                continue
-            records = await stream.read(run)
-            self._account_for(backlog, run, records)
-            if records:
-                await stream.send(records)
-            else:
-                stream.release_window()
+            await stream.send(records)
+
+    async def _next_message(self, stream: RiskCastStream, backlog: Backlog) -> list[Record]:
+        """As many runs as fit into one message; nothing when everything was taken, found out without a pause."""
+        records: list[Record] = []
+        room_bytes = MESSAGE_EVENT_BYTES_MAX
+        while room_bytes >= EVENT_BYTES_MAX and (run := backlog.take(BATCH_ITEMS_MAX - len(records))):
+            read = await stream.read(run, room_bytes)
+            self._account_for(backlog, run, read)
+            records += read
+            room_bytes -= sum(len(record.payload) for record in read)
+            if len(records) == BATCH_ITEMS_MAX:
+                break
+        return records
 
     def _account_for(self, backlog: Backlog, run: Run, records: list[Record]) -> None:
         """Give back what did not fit into one message; name what cannot be read."""

@@ -26,7 +26,7 @@ MESSAGES_IN_FLIGHT = 4  # enough to hide a round trip behind a commit; more only
 HELLO_TIMEOUT_S = 10.0
 READ_RETRY_S = 1.0
 RECORD_OVERHEAD_BYTES = 128  # position, time and tags around the event bytes of one record
-EVENT_BYTES_MAX = BATCH_BYTES_MAX - BATCH_ITEMS_MAX * RECORD_OVERHEAD_BYTES
+MESSAGE_EVENT_BYTES_MAX = BATCH_BYTES_MAX - BATCH_ITEMS_MAX * RECORD_OVERHEAD_BYTES
 
 # What settles a record.
 OUTCOMES = frozenset(pb.RecordOutcome.values()) - {pb.RECORD_OUTCOME_UNSPECIFIED}
@@ -58,7 +58,7 @@ class RiskCastStream:
         self._journal = journal
         self._in_flight: deque[list[Record]] = deque()
         self._window = asyncio.Semaphore(MESSAGES_IN_FLIGHT)
-        self._cursor: tuple[bytes, int, SegmentCursor] | None = None
+        self._cursor: tuple[bytes, SegmentCursor] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,14 +92,10 @@ class RiskCastStream:
         """Wait until one more message may be in flight."""
         await self._window.acquire()
 
-    def release_window(self) -> None:
-        """The message that `window` made room for is not sent after all."""
-        self._window.release()
-
-    async def read(self, run: Run) -> list[Record]:
-        """The records of a run, as many as fit into one message; those that cannot be read are left out."""
+    async def read(self, run: Run, bytes_max: int) -> list[Record]:
+        """The records of a run, as many as fit, but at least one; those that cannot be read are left out."""
         try:
-            return await self._journal.read(lambda ledger: self._read_run(ledger, run))
+            return await self._journal.read(lambda ledger: self._read_run(ledger, run, bytes_max))
         except OSError as error:  # a bad sector, no descriptors left: it may pass, and OMEN has other work
             message = "the ledger could not be read"
             raise Disconnected(message, retry_delay_s=READ_RETRY_S, detail=repr(error)) from error
@@ -150,14 +146,13 @@ class RiskCastStream:
         call = self._call
         return disconnected(await call.code(), await call.details(), await call.trailing_metadata())
 
-    def _read_run(self, ledger: Ledger, run: Run) -> list[Record]:
+    def _read_run(self, ledger: Ledger, run: Run, bytes_max: int) -> list[Record]:
         """Follow a segment with one cursor, so that reading on costs only what is new."""
-        if self._cursor is None or self._cursor[:2] != (run.segment.segment_id, run.first):
-            cursor = ledger.reader().segment_cursor(run.segment.partition, run.segment.ordinal, run.first)
-        else:
-            cursor = self._cursor[2]
-        records = cursor.read(run.last - run.first + 1, EVENT_BYTES_MAX)
-        self._cursor = (run.segment.segment_id, cursor.next_index, cursor)
+        segment = run.segment
+        if self._cursor is None or self._cursor[0] != segment.segment_id or not self._cursor[1].skip_to(run.first):
+            cursor = ledger.reader().segment_cursor(segment.partition, segment.ordinal, run.first)
+            self._cursor = (segment.segment_id, cursor)
+        records = self._cursor[1].read(run.last - run.first + 1, bytes_max)
         # Stepping over what is damaged, it may have gone beyond the run.
         return [record for record in records if record.position.record_index <= run.last]
 

@@ -102,15 +102,16 @@ def test_a_cursor_follows_a_live_segment_in_the_writers_process(open_ledger: Ope
     assert ledger.reader().partition(TODAY).segments[0].state is SegmentState.FROZEN
 
 
+class CountingDisk(FaultyDisk):
+    bytes_read = 0
+
+    def read(self, path: Path, offset: int, size: int) -> bytes:
+        data = super().read(path, offset, size)
+        self.bytes_read += len(data)
+        return data
+
+
 def test_following_a_live_segment_reads_each_byte_about_once(open_ledger: OpenLedger) -> None:
-    class CountingDisk(FaultyDisk):
-        bytes_read = 0
-
-        def read(self, path: Path, offset: int, size: int) -> bytes:
-            data = super().read(path, offset, size)
-            self.bytes_read += len(data)
-            return data
-
     disk = CountingDisk()
     answers = Answers()
     ledger = open_ledger(answers, disk=disk)
@@ -120,6 +121,18 @@ def test_following_a_live_segment_reads_each_byte_about_once(open_ledger: OpenLe
         append_each(ledger, answers, [str(number).encode() * 100])
         cursor.read(10, 1 << 20)
     assert disk.bytes_read < 3 * ledger.partition(TODAY).segments[0].byte_length
+
+
+def test_scattered_ranges_of_a_live_segment_are_read_in_one_pass(open_ledger: OpenLedger) -> None:
+    disk = CountingDisk()
+    answers = Answers()
+    ledger = open_ledger(answers, disk=disk)
+    payloads = [str(number).encode() * 100 for number in range(600)]
+    append_each(ledger, answers, payloads)
+    before = disk.bytes_read
+    records = ledger.reader().ranges(TODAY, 1, [(index, index) for index in range(1, 601, 2)])
+    assert [record.payload for record in records] == payloads[::2]
+    assert disk.bytes_read - before < 3 * ledger.partition(TODAY).segments[0].byte_length
 
 
 def test_nothing_beyond_the_durable_mark_is_ever_read(open_ledger: OpenLedger, directory: Path) -> None:

@@ -62,7 +62,7 @@ async def test_what_the_hello_says_is_settled_is_not_sent_and_holes_are(tmp_path
         await server.emit(event(11))
     sent = [record.position.sequence & 0xFFFFFFFF for record in peer.records]
     assert sent == [4, 6, 7, 10, 1]
-    assert [len(batch) for batch in peer.batches][:3] == [1, 2, 1]
+    assert [len(batch) for batch in peer.batches] == [4, 1]
 
 
 async def test_a_message_holds_at_most_256_records(tmp_path: Path) -> None:
@@ -70,6 +70,17 @@ async def test_a_message_holds_at_most_256_records(tmp_path: Path) -> None:
     async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
         await server.until_drained()
     assert [len(batch) for batch in peer.batches] == [BATCH_ITEMS_MAX, BATCH_ITEMS_MAX, 700 - 2 * BATCH_ITEMS_MAX]
+
+
+async def test_scattered_records_share_a_message(tmp_path: Path) -> None:
+    await ledger_of(tmp_path, 700)
+    segment_id = records_of(tmp_path)[0].position.segment_id
+    settled = {segment_id: [(index, index) for index in range(2, 701, 2)]}
+    async with peer_of(answering(settled=settled)) as peer, omen(tmp_path, peer.port) as server:
+        await server.until_drained()
+    indexes = [record.position.sequence & 0xFFFF_FFFF for record in peer.records]
+    assert indexes == list(range(1, 701, 2))
+    assert [len(batch) for batch in peer.batches] == [BATCH_ITEMS_MAX, 350 - BATCH_ITEMS_MAX]
 
 
 async def test_a_message_holds_at_most_1_mib(tmp_path: Path) -> None:
