@@ -126,7 +126,7 @@ def conclude(found: Sequence[Gap], failures: Sequence[Failure], unfetched: str, 
     joined = _joined(sorted(problems))
     reasons_told = list(dict.fromkeys([*general, *(reason for _, _, reason in joined)]))
     status = pb.RECONCILE_STATUS_PARTIAL if reasons_told else pb.RECONCILE_STATUS_COMPLETED
-    words = f"{', '.join(reasons_told)}: {failed} records that the ledger counts are not stored" if reasons_told else ""
+    words = ", ".join(reasons_told) + (f": {failed} records that the ledger counts are not stored" if failed else "")
     named = [
         pb.ReconcileProblem(sequences=SequenceRange(first=first, last=last), reason=reason)
         for first, last, reason in joined[:PROBLEMS_MAX]
