@@ -59,6 +59,14 @@ async def test_a_ledger_directory_that_cannot_be_made_is_a_line_and_no_start(tmp
     assert len(ended.err.splitlines()) == 1
 
 
+async def test_a_delivery_db_that_cannot_be_read_is_a_line_and_no_start(tmp_path: Path) -> None:
+    (tmp_path / "delivery.db").write_bytes(b"not a database" * 100)
+    ended = await omen_command("serve", OMEN_LISTEN="127.0.0.1:0", OMEN_LEDGER_DIR=str(tmp_path))
+    assert (ended.code, ended.out) == (7, "")
+    assert ended.err.splitlines()[-1].startswith(f"{tmp_path / 'delivery.db'}: whether delivery is paused")
+    assert "Traceback" not in ended.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_0(tmp_path: Path, number: signal.Signals) -> None:
     server = Server("omen_server", {"OMEN_LEDGER_DIR": str(tmp_path)})

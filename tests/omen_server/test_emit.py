@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from contract.errors import Reason, timestamp
 from contract.identity import ack_id, identity_of_event
@@ -188,6 +189,12 @@ async def test_a_delivery_timeout_beyond_60_s_is_refused_by_its_field(tmp_path: 
     async with omen(tmp_path / "ledger", closed_port()) as server:
         error = await refusal(server.emit(event(1), delivery_timeout=seconds(timeout_s)))
         assert await server.records() == []
+    assert [violation.field for violation in error.violations] == ["delivery_timeout"]
+
+
+async def test_a_delivery_timeout_that_is_no_duration_is_refused_by_its_field(tmp_path: Path) -> None:
+    async with omen(tmp_path / "ledger", closed_port()) as server:
+        error = await refusal(server.emit(event(1), delivery_timeout=Duration(seconds=-1, nanos=2_000_000_000)))
     assert [violation.field for violation in error.violations] == ["delivery_timeout"]
 
 
