@@ -3,6 +3,7 @@
     LedgerError
     ├── QueueFull           the caller: try again in a moment
     ├── PartitionClosed     the caller: emitted_at is too old, it will never be taken
+    ├── NotDue              the caller: too early to seal that partition; `due_at` says when
     ├── LedgerClosed        the caller: close() has been called
     ├── LedgerFull          the operator: the disk is below its free-space floor; nothing was written
     ├── LedgerUnavailable   the process must end and start again: a write or fsync failed, outcome unknown
@@ -24,6 +25,14 @@ class QueueFull(LedgerError):
 
 class PartitionClosed(LedgerError):
     """Neither the day's partition nor its late partition takes records any more. Nothing was written."""
+
+
+class NotDue(LedgerError):
+    """The partition still takes records, until `due_at` (microseconds since the epoch). Nothing was changed."""
+
+    def __init__(self, message: str, due_at: int) -> None:
+        super().__init__(message)
+        self.due_at = due_at
 
 
 class LedgerClosed(LedgerError):
