@@ -1,10 +1,15 @@
-"""The bounded queue between any number of callers and the one flusher thread."""
+"""The bounded queue between any number of callers and the one flusher thread, and the errands between two batches."""
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from threading import Condition
+from typing import Any, Generic, TypeVar
 
 from ledger.errors import LedgerError, QueueFull
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +21,34 @@ class Pending:
     waiter: object
 
 
+@dataclass(frozen=True, slots=True)
+class Errand(Generic[T]):
+    """Work for the flusher thread that is no append, and what its waiter gets: the result or a LedgerError."""
+
+    work: Callable[[], T]
+    outcome: "Future[T]" = field(default_factory=Future)
+
+    def run(self) -> None:
+        """Hands out the outcome. Any error but a LedgerError is raised: then whoever runs it has to call fail()."""
+        try:
+            result = self.work()
+        except LedgerError as refusal:
+            self.outcome.set_exception(refusal)
+        else:
+            self.outcome.set_result(result)
+
+    def fail(self, error: LedgerError) -> None:
+        self.outcome.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the flusher thread is to do next: nothing, when it has waited long enough for something."""
+
+    batch: list[Pending]
+    errand: Errand[Any] | None
+
+
 class AppendQueue:
     """Swapped out whole: while one batch is on its way to the disk the next one gathers. No delay of its own."""
 
@@ -25,6 +58,7 @@ class AppendQueue:
         self._changed = Condition()
         self._pending: list[Pending] = []
         self._bytes = 0
+        self._errands: deque[Errand[Any]] = deque()
         self._refusal: Callable[[], LedgerError] | None = None
 
     def put(self, pending: Pending) -> None:
@@ -42,13 +76,25 @@ class AppendQueue:
             if len(self._pending) == 1:
                 self._changed.notify()
 
-    def take(self, timeout_s: float | None) -> list[Pending] | None:
-        """All that is waiting, in order; an empty list after `timeout_s`; None once closed and empty."""
+    def put_errand(self, errand: Errand[Any]) -> None:
+        """What close() was given, at once."""
         with self._changed:
-            self._changed.wait_for(lambda: self._pending or self._refusal, timeout_s)
-            if not self._pending and self._refusal:
+            if self._refusal:
+                raise self._refusal()
+            self._errands.append(errand)
+            self._changed.notify()
+
+    def take(self, timeout_s: float | None) -> Turn | None:
+        """All waiting records, in order, and one errand; neither after `timeout_s`; None once closed and empty.
+
+        One errand, so that many of them hold up no batch.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending or self._errands or self._refusal, timeout_s)
+            if not self._pending and not self._errands and self._refusal:
                 return None
-            return self._swap()
+            errand = self._errands.popleft() if self._errands else None
+            return Turn(self._swap(), errand)
 
     def close(self, refusal: Callable[[], LedgerError]) -> None:
         """Takes nothing more; what is waiting can still be taken. The first refusal stands."""
@@ -57,9 +103,11 @@ class AppendQueue:
             self._changed.notify()
 
     def fail(self, refusal: Callable[[], LedgerError]) -> list[Pending]:
-        """Takes nothing more, for this reason, and gives back what was waiting."""
+        """Takes nothing more, for this reason, and gives back what was waiting. Errands are told at once."""
         with self._changed:
             self._refusal = refusal
+            while self._errands:
+                self._errands.popleft().fail(refusal())
             return self._swap()
 
     def _swap(self) -> list[Pending]:

@@ -2,6 +2,7 @@
 
 import json
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from struct import Struct
 from typing import Any
@@ -61,14 +62,14 @@ class RecordSummary:
     emitted_at_max: int | None = None
     sparse: list[tuple[int, int]] = field(default_factory=list)
 
-    def add(self, offset: int, emitted_at: int) -> None:
-        self.record_count += 1
-        if self.record_count % SPARSE_STEP == 1:
-            self.sparse.append((self.record_count, offset))
-        if self.emitted_at_min is None or emitted_at < self.emitted_at_min:
-            self.emitted_at_min = emitted_at
-        if self.emitted_at_max is None or emitted_at > self.emitted_at_max:
-            self.emitted_at_max = emitted_at
+    def add(self, offsets: Sequence[int], emitted_at: Sequence[int]) -> None:
+        """The next records, one after another: where each begins, and when it was emitted."""
+        for at in range(-self.record_count % SPARSE_STEP, len(offsets), SPARSE_STEP):
+            self.sparse.append((self.record_count + at + 1, offsets[at]))
+        self.record_count += len(offsets)
+        known = [moment for moment in (self.emitted_at_min, self.emitted_at_max) if moment is not None]
+        self.emitted_at_min = min((*known, *emitted_at), default=None)
+        self.emitted_at_max = max((*known, *emitted_at), default=None)
 
     def footer(self, segment_id: bytes, byte_length: int, sha256: str) -> SegmentFooter:
         return SegmentFooter(
@@ -123,7 +124,7 @@ def maybe_footer(payload: bytes) -> SegmentFooter | None:
             tuple((index, offset) for index, offset in told["sparse"]),
             told["sha256"],
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

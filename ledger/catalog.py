@@ -1,12 +1,13 @@
 """The durable view of the writer's process: which partitions and segments there are, and how far each is durable."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 from ledger.damage import DamageNotes
 from ledger.positions import IndexRange, PartitionInfo, SegmentInfo
 from ledger.routing import is_late
+from ledger.seal import Seal
 from ledger.segment import LiveSegment
 
 
@@ -14,8 +15,7 @@ from ledger.segment import LiveSegment
 class _Partition:
     finished: list[SegmentInfo]  # ordinals 1, 2, 3 … without a gap
     live: LiveSegment | None
-    is_sealed: bool
-    is_pruned: bool
+    told: PartitionInfo  # what does not depend on its segments
 
 
 class Catalog:
@@ -24,10 +24,8 @@ class Catalog:
     def __init__(self, recovered: Iterable[PartitionInfo]) -> None:
         self._lock = Lock()
         self._notes = DamageNotes()
-        self._partitions = {
-            info.name: _Partition(list(info.segments), None, info.is_sealed, info.is_pruned) for info in recovered
-        }
-        self.sealed = frozenset(name for name, held in self._partitions.items() if held.is_sealed)
+        self._partitions = {info.name: _Partition(list(info.segments), None, info) for info in recovered}
+        self.sealed = frozenset(name for name, held in self._partitions.items() if held.told.is_sealed)
 
     def partitions(self) -> list[PartitionInfo]:
         """In the order of their names."""
@@ -49,8 +47,18 @@ class Catalog:
                 raise KeyError((partition, ordinal))
             return self._notes.applied_to(held.finished[ordinal - 1])
 
+    def maybe_offset(self, partition: str, ordinal: int, index: int) -> tuple[int, int] | None:
+        """Of the live segment, whose FOOTER is not written yet."""
+        with self._lock:
+            live = self._partitions[partition].live
+        return live.seek(index) if live and live.info.ordinal == ordinal else None
+
     def note_damage(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
-        self._notes.add(partition, ordinal, damaged)
+        """Records that were given up on purpose are not damaged."""
+        with self._lock:
+            is_given_up = ordinal and self._partitions[partition].told.is_pruned
+        if not is_given_up:
+            self._notes.add(partition, ordinal, damaged)
 
     def maybe_last_finished(self, partition: str) -> SegmentInfo | None:
         with self._lock:
@@ -59,7 +67,8 @@ class Catalog:
 
     def started(self, partition: str, live: LiveSegment) -> None:
         with self._lock:
-            self._partitions.setdefault(partition, _Partition([], None, False, False)).live = live
+            unsealed = PartitionInfo(partition, (), is_late(partition))
+            self._partitions.setdefault(partition, _Partition([], None, unsealed)).live = live
 
     def finished(self, partition: str, info: SegmentInfo) -> None:
         with self._lock:
@@ -67,8 +76,15 @@ class Catalog:
             held.finished.append(info)
             held.live = None
 
+    def seal(self, seal: Seal) -> None:
+        """From now on the partition takes nothing more. Its SEAL is durable."""
+        with self._lock:
+            held = self._partitions[seal.partition]
+            held.told = replace(held.told, seal=seal)
+            self.sealed |= {seal.partition}
+
     def _info(self, name: str) -> PartitionInfo:
         held = self._partitions[name]
         known = [*held.finished, held.live.info] if held.live else held.finished
         segments = tuple(self._notes.applied_to(info) for info in known)
-        return PartitionInfo(name, segments, held.is_sealed, is_late(name), held.is_pruned)
+        return self._notes.applied_to_seal(replace(held.told, segments=segments))

@@ -55,6 +55,12 @@ class Committer:
             if segment.has_unmarked_batch:
                 segment.mark(now)
 
+    def freeze(self, partition: str, now: int) -> None:
+        """Ends its live segment, if it has one."""
+        self._lock.check()
+        if partition in self._live:
+            self._freeze(partition, now)
+
     def freeze_all(self, now: int) -> None:
         self._lock.check()
         for partition in list(self._live):

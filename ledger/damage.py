@@ -3,7 +3,7 @@
 from dataclasses import replace
 from threading import Lock
 
-from ledger.positions import IndexRange, SegmentInfo, SegmentState, merge_ranges
+from ledger.positions import IndexRange, PartitionInfo, SegmentInfo, SegmentState, merge_ranges
 
 
 class DamageNotes:
@@ -14,7 +14,7 @@ class DamageNotes:
         self._notes: dict[tuple[str, int], tuple[IndexRange, ...]] = {}
 
     def add(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
-        """`damaged` may be empty: bytes were hit, but no record."""
+        """`damaged` may be empty: bytes were hit, but no record. `ordinal` 0 is the SEAL."""
         with self._lock:
             known = self._notes.get((partition, ordinal), ())
             self._notes[partition, ordinal] = merge_ranges(known, damaged)
@@ -24,3 +24,6 @@ class DamageNotes:
         if noted is None:
             return info
         return replace(info, damaged=merge_ranges(info.damaged, noted), state=SegmentState.DAMAGED)
+
+    def applied_to_seal(self, info: PartitionInfo) -> PartitionInfo:
+        return replace(info, is_seal_damaged=True) if (info.name, 0) in self._notes else info

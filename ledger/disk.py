@@ -4,8 +4,16 @@ Errors are OSError, as the system gives them; the callers translate. Nothing her
 """
 
 import errno
+import hashlib
 import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_READ_ONLY = 0o444
+_PIECE_BYTES = 1024 * 1024
 
 
 class Disk:
@@ -31,6 +39,10 @@ class Disk:
 
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
+
+    def make_read_only(self, path: Path) -> None:
+        if stat.S_IMODE(os.stat(path).st_mode) != _READ_ONLY:
+            os.chmod(path, _READ_ONLY)
 
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
@@ -82,14 +94,33 @@ class Disk:
     def exists(self, path: Path) -> bool:
         return path.exists()
 
+    def is_writable(self, path: Path) -> bool:
+        """False for a directory on a read-only file system, or one that belongs to others."""
+        return os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
     def free_bytes(self, path: Path) -> int:
         told = os.statvfs(path)
         return told.f_bavail * told.f_frsize
 
 
+def is_no_space(error: OSError) -> bool:
+    """The disk is full, or the quota is used up: nothing is broken."""
+    return error.errno in _NO_SPACE
+
+
+@contextmanager
+def space_permitting() -> Iterator[None]:
+    """For what can wait until there is space again: lets nothing but the want of it pass in silence."""
+    try:
+        yield
+    except OSError as error:
+        if not is_no_space(error):
+            raise
+
+
 def write_all(disk: Disk, fd: int, data: bytes) -> None:
     """Writes every byte or raises: a short write is followed by the rest, and no progress is an error."""
-    written = disk.write(fd, data)
+    written = 0
     while written < len(data):
         taken = disk.write(fd, data[written:])
         if taken == 0:
@@ -99,10 +130,16 @@ def write_all(disk: Disk, fd: int, data: bytes) -> None:
 
 def publish(disk: Disk, path: Path, data: bytes) -> int:
     """A new file that exists whole or not at all, durable under its name. Returns its descriptor, open for writing."""
+    return publish_pieces(disk, path, (data,))
+
+
+def publish_pieces(disk: Disk, path: Path, pieces: Iterable[bytes]) -> int:
+    """publish() for what is too large to be held at once."""
     temporary = path.with_name(path.name + ".tmp")
     fd = disk.create(temporary)
     try:
-        write_all(disk, fd, data)
+        for piece in pieces:
+            write_all(disk, fd, piece)
         disk.fsync(fd)
         disk.rename(temporary, path)
         disk.fsync_dir(path.parent)
@@ -110,6 +147,27 @@ def publish(disk: Disk, path: Path, data: bytes) -> int:
         disk.close(fd)
         raise
     return fd
+
+
+def protect(disk: Disk, paths: Iterable[Path]) -> None:
+    """Makes files read-only as far as the system lets us: nothing depends on it."""
+    for path in paths:
+        with suppress(OSError):
+            disk.make_read_only(path)
+
+
+def pieces_of(disk: Disk, path: Path, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` to `end`, or to where the file ends, a MiB at a time."""
+    for offset in range(start, end, _PIECE_BYTES):
+        yield disk.read(path, offset, min(_PIECE_BYTES, end - offset))
+
+
+def sha256_of(disk: Disk, path: Path, size: int) -> str:
+    """Of the first `size` bytes, in hex."""
+    digest = hashlib.sha256()
+    for piece in pieces_of(disk, path, 0, size):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def make_directory(disk: Disk, path: Path) -> None:

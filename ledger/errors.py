@@ -8,7 +8,10 @@
     ├── LedgerFull          the operator: the disk is below its free-space floor; nothing was written
     ├── LedgerUnavailable   the process must end and start again: a write or fsync failed, outcome unknown
     ├── LedgerLocked        the operator: another writer holds this directory
+    ├── IndexUnavailable    the caller: the derived index cannot answer now; the ledger itself is not concerned
     ├── LedgerDamaged       the operator: the directory cannot be understood as a ledger
+    ├── BackupRefused       the operator: the target is not, or no longer, a backup of this ledger; nothing was changed
+    ├── BackupFailed        the operator: a disk refused, or did not keep what it was given; run the backup again
     └── FormatUnsupported   the operator: written by a newer version of this program
 
 Damage inside segments raises nothing: what is readable is served, and the rest is named in `SegmentInfo.damaged`.
@@ -55,5 +58,17 @@ class LedgerDamaged(LedgerError):
     """The directory is not a ledger that can be opened, or a name was asked for that it does not hold."""
 
 
+class IndexUnavailable(LedgerError):
+    """SQLite or the disk refuses for now, or index.db is being made anew. Nothing in the ledger depends on it."""
+
+
 class FormatUnsupported(LedgerError):
     """A format version or a frame type that must not be skipped, unknown to this program."""
+
+
+class BackupRefused(LedgerError):
+    """The target directory is not, or no longer, a backup of this ledger. Nothing was changed in it."""
+
+
+class BackupFailed(LedgerError):
+    """What was copied so far is whole, and is kept when the backup is run again."""

@@ -14,7 +14,6 @@ from ledger.format import TYPE_COMMIT_MARK, TYPE_RECORD, seed_of
 from ledger.inspection import inspect
 from ledger.layout import partition_names
 from ledger.positions import SEGMENT_ID_UNKNOWN, IndexRange, PartitionInfo, SegmentInfo, SegmentState
-from ledger.routing import is_late
 from ledger.scan import Frame, Walk, scan
 from ledger.source import Source
 from ledger.survey import PartitionSurvey, Surveyed
@@ -37,13 +36,17 @@ class FileView:
     def partition(self, name: str) -> PartitionInfo:
         survey = self._survey(name)
         segments = tuple(self._segment(survey, ordinal) for ordinal in survey.ordinals())
-        return PartitionInfo(name, segments, survey.is_sealed, is_late(name), survey.is_pruned)
+        return self._notes.applied_to_seal(survey.partition(segments))
 
     def segment(self, partition: str, ordinal: int) -> SegmentInfo:
         survey = self._survey(partition)
         if ordinal not in survey.ordinals():
             raise KeyError((partition, ordinal))
         return self._segment(survey, ordinal)
+
+    def maybe_offset(self, partition: str, ordinal: int, index: int) -> tuple[int, int] | None:
+        """The files tell nothing but what is in a FOOTER."""
+        return None
 
     def note_damage(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
         self._notes.add(partition, ordinal, damaged)
@@ -63,7 +66,7 @@ class FileView:
 
     def _unfrozen(self, surveyed: Surveyed) -> SegmentInfo:
         key = (surveyed.partition, surveyed.ordinal, surveyed.segment_id)
-        if surveyed.pin or surveyed.segment_id == SEGMENT_ID_UNKNOWN:
+        if surveyed.pin or surveyed.footer or surveyed.segment_id == SEGMENT_ID_UNKNOWN:
             if key not in self._judged:  # its end is settled: judging it once reads all of it
                 self._judged[key] = inspect(self._disk, surveyed)[0]
             return self._judged[key]

@@ -29,6 +29,9 @@ TYPES_CRITICAL = 0x80  # an unknown type from here on must not be skipped
 
 FLAG_BATCH_END = 0x01
 
+WholeRecord = tuple[int, int, int, int, int, bytes]
+"""offset, sequence, durable_offset, written_at, emitted_at, payload. A plain tuple: a scan meets millions of them."""
+
 UNSEEDED = 0  # the CRC register before any byte: HEADER frames have no segment_id to start from
 
 _HEADER = Struct("<IBBHIIQQqq")
@@ -105,3 +108,30 @@ def maybe_payload(data: bytes, start: int, header: FrameHeader) -> bytes | None:
     if value(payload) != header.payload_crc32c or any(data[payload_end:end]):
         return None
     return payload
+
+
+def whole_records(data: bytes, start: int, stop: int, offset: int, seed: int, sequences: range) -> list[WholeRecord]:
+    """The RECORD frames at data[start:stop] with `sequences` one after another, until one has another or is not whole.
+
+    What maybe_header() and maybe_payload() find, as one loop over the bytes: reading a ledger costs this per record.
+    `offset` is where data[0:] lies in its segment.
+    """
+    unpack = _HEADER.unpack_from
+    found: list[WholeRecord] = []
+    for expected in sequences:
+        payload_start = start + HEADER_BYTES
+        if payload_start > stop:
+            break
+        crc, kind, _, reserved, length, payload_crc, sequence, durable, written_at, emitted_at = unpack(data, start)
+        if kind != TYPE_RECORD or sequence != expected or reserved or length > PAYLOAD_BYTES_MAX:
+            break
+        if durable > offset + start or extend(seed, data[start + 4 : payload_start]) != crc:
+            break
+        payload_end = payload_start + length
+        end = payload_end + (-length % ALIGNMENT)
+        payload = data[payload_start:payload_end]
+        if end > stop or value(payload) != payload_crc or (end > payload_end and any(data[payload_end:end])):
+            break
+        found.append((offset + start, sequence, durable, written_at, emitted_at, payload))
+        start = end
+    return found

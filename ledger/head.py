@@ -9,8 +9,10 @@ from ledger.format import (
     ALIGNMENT,
     HEADER_BYTES,
     MAGIC,
+    PAYLOAD_BYTES_MAX,
     TYPE_FOOTER,
     TYPE_HEADER,
+    TYPE_RECORD,
     UNSEEDED,
     frame_bytes,
     maybe_header,
@@ -73,7 +75,11 @@ def _copy_at(data: bytes, offset: int) -> tuple[SegmentHeader | None, int]:
 
 def footer_at(disk: Disk, path: Path, offset: int) -> SegmentFooter | None:
     """The FOOTER that begins at `offset`, when it is whole and speaks of exactly the bytes before it."""
-    return _whole_footer(disk.read(path, offset, _FOOT_BYTES_MAX), 0, offset)
+    data = disk.read(path, offset, _FOOT_BYTES_MAX)
+    missing = frame_bytes(min(_payload_len(data, 0), PAYLOAD_BYTES_MAX)) - len(data)
+    if missing > 0 and len(data) == _FOOT_BYTES_MAX:
+        data += disk.read(path, offset + len(data), missing)
+    return _whole_footer(data, 0, offset)
 
 
 def footer_at_end(disk: Disk, path: Path) -> SegmentFooter | None:
@@ -89,6 +95,16 @@ def footer_at_end(disk: Disk, path: Path) -> SegmentFooter | None:
         if footer and start + frame_bytes(_payload_len(data, start)) == len(data):
             return footer
         at = types.rfind(TYPE_FOOTER, 0, at)
+    return None
+
+
+def footer_ordinal(disk: Disk, path: Path, footer: SegmentFooter) -> int | None:
+    """The segment ordinal in the first RECORD that can be read where `footer` says one is; None when none can."""
+    seed = seed_of(footer.segment_id)
+    for _, offset in footer.sparse:
+        frame = maybe_header(disk.read(path, offset, HEADER_BYTES), 0, offset, seed)
+        if frame and frame.kind == TYPE_RECORD:
+            return frame.sequence >> 32
     return None
 
 

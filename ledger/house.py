@@ -4,7 +4,7 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger.disk import Disk, make_directory
+from ledger.disk import Disk, is_no_space, make_directory, space_permitting
 from ledger.errors import LedgerError, LedgerFull, LedgerUnavailable
 from ledger.layout import establish_ledger_id, remove_temporaries
 from ledger.lock import DirectoryLock
@@ -18,10 +18,12 @@ class Recovered:
     """What opening found that was not whole: every damaged segment, and the copies of the tails it has just cut off.
 
     A torn tail that was left in place for want of free space is in neither: the next opening finds it again.
+    `damaged_seals` names the partitions that are sealed by a SEAL which cannot be read.
     """
 
     damaged: tuple[SegmentInfo, ...]
     torn_files: tuple[Path, ...]
+    damaged_seals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ def open_house(disk: Disk, directory: Path, settings: LedgerSettings, now: int) 
     """LedgerLocked at once when another writer is in; the other errors of Ledger.open()."""
     try:
         make_directory(disk, directory)
+        if not disk.is_writable(directory):
+            raise PermissionError(errno.EACCES, "the directory cannot be written to")
         lock = DirectoryLock(disk, directory)
         try:
             return _recover(disk, directory, lock, settings, now)
@@ -53,16 +57,29 @@ def _recover(disk: Disk, directory: Path, lock: DirectoryLock, settings: LedgerS
     # An earlier process may have died between making a directory or a name and making it durable.
     disk.fsync_dir(directory.parent)
     disk.fsync_dir(directory)
-    remove_temporaries(disk, directory)
+    with space_permitting():
+        remove_temporaries(disk, directory)
     ledger_id = establish_ledger_id(disk, directory, now)
     opening = Opening(disk, directory, ledger_id, now, settings.free_bytes_min)
     partitions = opening.partitions()
+    _settle_last_seal(disk, directory, partitions)
     segments = (segment for partition in partitions for segment in partition.segments)
     damaged = tuple(segment for segment in segments if segment.state is SegmentState.DAMAGED)
-    return House(directory, ledger_id, lock, partitions, Recovered(damaged, tuple(opening.torn_files)))
+    damaged_seals = tuple(info.name for info in partitions if info.is_seal_damaged)
+    recovered = Recovered(damaged, tuple(opening.torn_files), damaged_seals)
+    return House(directory, ledger_id, lock, partitions, recovered)
+
+
+def _settle_last_seal(disk: Disk, directory: Path, partitions: list[PartitionInfo]) -> None:
+    """A SEAL counts as soon as it can be seen: it must not go with a power cut. The last one alone can: each of the
+    others was durable before the next was written."""
+    last = max((info.seal.seal_number for info in partitions if info.seal), default=0)
+    for info in partitions:
+        if info.is_seal_damaged or (info.seal and info.seal.seal_number == last):
+            disk.fsync_dir(directory / info.name)
 
 
 def _translated(directory: Path, error: OSError) -> LedgerError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_no_space(error):
         return LedgerFull(f"{directory}: no space to open the ledger: {error.strerror}")
     return LedgerUnavailable(f"{directory}: cannot open the ledger: {error.strerror or error}")

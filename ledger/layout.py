@@ -4,21 +4,19 @@ import json
 import re
 import uuid
 from pathlib import Path
-from typing import Any
 
-from ledger.bookends import Pin, pin_of
 from ledger.disk import Disk, publish
 from ledger.errors import FormatUnsupported, LedgerDamaged
 from ledger.format import FORMAT_VERSION
-from ledger.positions import LATE_SUFFIX
+from ledger.positions import LATE_SUFFIX, ORDINAL_MAX
 from ledger.times import date_text, day_of_date
 
 LEDGER_FILE = "ledger.json"
 LOCK_FILE = "LOCK"
 SEAL_FILE = "SEAL"
 
-_SEGMENT = re.compile(r"segment-(\d{8,})\.log")
-_WHOLE_FILE_BYTES = 16 * 1024 * 1024  # a SEAL lists every segment of a day in about 200 bytes each
+_SEGMENT = re.compile(r"segment-([0-9]{8,10})\.log")
+_WHOLE_FILE_BYTES = 64 * 1024  # ledger.json has about 100
 
 
 def partition_names(disk: Disk, directory: Path) -> list[str]:
@@ -34,12 +32,22 @@ def _is_partition(name: str) -> bool:
 
 
 def segment_path(directory: Path, partition: str, ordinal: int) -> Path:
-    return directory / partition / f"segment-{ordinal:08d}.log"
+    return directory / partition / _segment_name(ordinal)
 
 
 def segment_ordinals(disk: Disk, partition_path: Path) -> list[int]:
-    found = (_SEGMENT.fullmatch(name) for name in disk.names(partition_path))
-    return sorted(int(match[1]) for match in found if match)
+    return sorted(ordinal for name in disk.names(partition_path) if (ordinal := _maybe_ordinal(name)))
+
+
+def _segment_name(ordinal: int) -> str:
+    return f"segment-{ordinal:08d}.log"
+
+
+def _maybe_ordinal(name: str) -> int | None:
+    """None for a name that segment_path() does not give: other digits or too many, 0, more than a sequence has."""
+    match = _SEGMENT.fullmatch(name)
+    ordinal = int(match[1]) if match else 0
+    return ordinal if 1 <= ordinal <= ORDINAL_MAX and _segment_name(ordinal) == name else None
 
 
 def torn_paths(disk: Disk, directory: Path) -> list[Path]:
@@ -55,23 +63,8 @@ def remove_temporaries(disk: Disk, path: Path) -> None:
             disk.unlink(path / name)
 
 
-def maybe_seal(disk: Disk, partition_path: Path) -> dict[str, Any] | None:
-    """What SEAL says, or None when the partition is not sealed. LedgerDamaged when it exists and cannot be read."""
-    path = partition_path / SEAL_FILE
-    if not disk.exists(path):
-        return None
-    try:
-        told = json.loads(disk.read(path, 0, _WHOLE_FILE_BYTES))
-    except ValueError as error:
-        raise LedgerDamaged(f"{path} is not JSON: {error}") from error
-    if not isinstance(told, dict):
-        raise LedgerDamaged(f"{path} is not a JSON object")
-    return told
-
-
-def seal_pins(seal: dict[str, Any] | None) -> dict[int, Pin]:
-    """What a SEAL pins of each segment, by ordinal."""
-    return {pin.ordinal: pin for pin in map(pin_of, (seal or {}).get("segments", []))}
+def seal_path(directory: Path, partition: str) -> Path:
+    return directory / partition / SEAL_FILE
 
 
 def read_ledger_id(disk: Disk, directory: Path) -> str:

@@ -1,22 +1,18 @@
 """Opening what an earlier process left: each segment is trusted by its FOOTER, or scanned, judged and frozen."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from ledger.bookends import RecordSummary
-from ledger.disk import Disk, publish
+from ledger.disk import Disk, pieces_of, protect, publish_pieces, sha256_of, space_permitting
 from ledger.inspection import inspect
-from ledger.layout import partition_names, remove_temporaries
+from ledger.layout import partition_names, remove_temporaries, segment_path
 from ledger.positions import PartitionInfo, SegmentInfo
 from ledger.recovery import Action, Decision
-from ledger.routing import is_late
 from ledger.segment import write_footer
 from ledger.survey import PartitionSurvey, Surveyed
-
-_COPY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +37,31 @@ class Opening:
         path = self.directory / name
         survey = PartitionSurvey(self.disk, self.directory, name, self.ledger_id)
         if not survey.is_sealed:
-            remove_temporaries(self.disk, path)
-        segments = tuple(self._segment(survey, survey.segment(ordinal)) for ordinal in survey.ordinals())
-        return PartitionInfo(name, segments, survey.is_sealed, is_late(name), survey.is_pruned)
+            with space_permitting():
+                remove_temporaries(self.disk, path)
+        info = survey.partition(tuple(self._segment(survey, survey.segment(ordinal)) for ordinal in survey.ordinals()))
+        if info.is_sealed:  # whoever sealed it may have died in between
+            protect(self.disk, (segment_path(self.directory, name, segment.ordinal) for segment in info.segments))
+        return info
 
     def _segment(self, survey: PartitionSurvey, surveyed: Surveyed) -> SegmentInfo:
         if info := surveyed.trusted():
+            if surveyed.pin is None:
+                self._settle(surveyed.path)
             return info
         if not surveyed.is_present:
             return surveyed.pruned() if survey.is_pruned else surveyed.lost()
         if survey.is_sealed:
             return inspect(self.disk, surveyed)[0]
         return self._recover(surveyed)
+
+    def _settle(self, path: Path) -> None:
+        """A FOOTER that nobody pins may not be durable yet: its writer died right then. A SEAL will rely on it."""
+        fd = self.disk.open_existing(path)
+        try:
+            self.disk.fsync(fd)
+        finally:
+            self.disk.close(fd)
 
     def _recover(self, surveyed: Surveyed) -> SegmentInfo:
         disk = self.disk
@@ -64,7 +73,8 @@ class Opening:
             disk.drop_cache(fd)
             info, decision, found = inspect(disk, surveyed)
             if disk.free_bytes(surveyed.path) >= self.free_bytes_min:
-                self._apply(decision, fd, surveyed, found.summary)
+                with space_permitting():  # what is left out or half done changes nothing that was decided
+                    self._apply(decision, fd, surveyed, found.summary)
         finally:
             disk.close(fd)
         return info
@@ -76,31 +86,31 @@ class Opening:
             self.disk.truncate(fd, decision.byte_length)
             self.disk.fsync(fd)
         if decision.action is not Action.LEAVE:
-            digest = _sha256(self.disk, surveyed.path, decision.byte_length)
+            digest = sha256_of(self.disk, surveyed.path, decision.byte_length)
             footer = summary.footer(surveyed.segment_id, decision.byte_length, digest)
             write_footer(self.disk, fd, footer, self.now)
 
 
 def _copied_aside(disk: Disk, path: Path, offset: int) -> Path:
     """The copy of the tail, `<name>.<offset>.torn`, made once: a crash before the truncation brings us here again."""
-    tail = disk.read(path, offset, disk.size(path) - offset)
+    end = disk.size(path)
     for candidate in _torn_names(path, offset):
         if not disk.exists(candidate):
-            disk.close(publish(disk, candidate, tail))
+            disk.close(publish_pieces(disk, candidate, pieces_of(disk, path, offset, end)))
             break
-        if disk.read(candidate, 0, len(tail) + 1) == tail:
+        if _is_copy(disk, candidate, path, offset, end):
             break
     return candidate
+
+
+def _is_copy(disk: Disk, candidate: Path, path: Path, offset: int, end: int) -> bool:
+    if (size := disk.size(candidate)) != end - offset:
+        return False
+    pairs = zip(pieces_of(disk, candidate, 0, size), pieces_of(disk, path, offset, end), strict=True)
+    return all(copied == original for copied, original in pairs)
 
 
 def _torn_names(path: Path, offset: int) -> Iterator[Path]:
     yield path.with_name(f"{path.stem}.{offset}.torn")
     for number in count(2):
         yield path.with_name(f"{path.stem}.{offset}-{number}.torn")
-
-
-def _sha256(disk: Disk, path: Path, size: int) -> str:
-    digest = hashlib.sha256()
-    for offset in range(0, size, _COPY_BYTES):
-        digest.update(disk.read(path, offset, min(_COPY_BYTES, size - offset)))
-    return digest.hexdigest()

@@ -6,9 +6,13 @@ indexes count the records of a segment from 1. A sequence is never a count.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
+
+from ledger.seal import Seal, SealState
 
 SEGMENT_ID_UNKNOWN = bytes(16)
 RECORD_INDEX_MAX = 0xFFFF_FFFF
+ORDINAL_MAX = 0x7FFF_FFFF  # a sequence then fits into the signed 64 bits of SQLite and of most languages
 LATE_SUFFIX = "-late"  # of the partition that takes what arrives after its day is closed
 
 IndexRange = tuple[int, int]  # closed range of record indexes
@@ -18,8 +22,7 @@ def sequence_of(segment_ordinal: int, record_index: int) -> int:
     return segment_ordinal << 32 | record_index
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """`segment_id` is random per file: it, not a name, identifies what was written where."""
 
     partition: str
@@ -35,8 +38,7 @@ class Position:
         return self.sequence & RECORD_INDEX_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One appended payload. Both times are microseconds since the Unix epoch, UTC."""
 
     position: Position
@@ -71,13 +73,24 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
-    """One UTC day of `emitted_at`, or what arrived late for it."""
+    """One UTC day of `emitted_at`, or what arrived late for it.
+
+    `is_seal_damaged`: it is sealed, and its SEAL can no longer be read, or verify found that it does not fit the rest.
+    """
 
     name: str
     segments: tuple[SegmentInfo, ...]
-    is_sealed: bool
     is_late: bool
-    is_pruned: bool
+    seal: Seal | None = None
+    is_seal_damaged: bool = False
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.seal is not None or self.is_seal_damaged
+
+    @property
+    def is_pruned(self) -> bool:
+        return self.seal is not None and self.seal.state is SealState.PRUNED
 
     @property
     def record_count(self) -> int:
@@ -91,7 +104,7 @@ class PartitionInfo:
 
     @property
     def damaged(self) -> bool:
-        return any(segment.state is SegmentState.DAMAGED for segment in self.segments)
+        return self.is_seal_damaged or any(segment.state is SegmentState.DAMAGED for segment in self.segments)
 
 
 def merge_ranges(*groups: tuple[IndexRange, ...]) -> tuple[IndexRange, ...]:

@@ -1,144 +1,31 @@
 """Reading: never past the durable mark, stepping over damage and naming it. Beside the writer, in any process."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Protocol
 
-from ledger.bookends import SPARSE_STEP
+from ledger.cursor import SegmentCursor, View
 from ledger.disk import Disk
 from ledger.file_view import FileView
-from ledger.format import TYPE_RECORD, seed_of
-from ledger.head import footer_at, read_head
-from ledger.layout import read_ledger_id, segment_path, torn_paths
+from ledger.head import footer_at
+from ledger.layout import partition_names, read_ledger_id, segment_path, torn_paths
 from ledger.positions import (
-    SEGMENT_ID_UNKNOWN,
+    RECORD_INDEX_MAX,
     IndexRange,
     PartitionInfo,
-    Position,
     Record,
     SegmentInfo,
     SegmentState,
     merge_ranges,
+    sequence_of,
 )
-from ledger.scan import Frame, Gap, Walk
-from ledger.source import Source
+from ledger.routing import Lateness, span_of
+from ledger.verify import Damage, Progress, Verified, verify_chain, verify_partition
 
 _DEFAULT_DISK = Disk()
 _STRIDE_RECORDS = 1024
 _STRIDE_BYTES = 1024 * 1024
-_SKIP_RECORDS_MAX = 1024  # a cursor of its own may have to walk the segment from its start
-
-
-class View(Protocol):
-    """Who knows how far each segment is durable: the writer's memory, or the files. KeyError for what is not there."""
-
-    def partitions(self) -> list[PartitionInfo]: ...
-
-    def partition(self, name: str) -> PartitionInfo: ...
-
-    def segment(self, partition: str, ordinal: int) -> SegmentInfo: ...
-
-    def note_damage(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None: ...
-
-
-class SegmentCursor:
-    """A place in one segment. Following a live segment costs what is new in it; nothing is held open in between."""
-
-    def __init__(self, view: View, disk: Disk, path: Path, info: SegmentInfo, from_index: int) -> None:
-        self._view = view
-        self._partition = info.partition
-        self._ordinal = info.ordinal
-        self._segment_id = info.segment_id
-        self._from_index = from_index
-        self._held: Record | None = None
-        self._walk: Walk | None = None
-        self._expected = 1
-        self.damaged: tuple[IndexRange, ...] = ()
-        if info.segment_id != SEGMENT_ID_UNKNOWN:
-            self._walk = self._begin(disk, path, info)
-
-    @property
-    def next_index(self) -> int:
-        """The index of the first record that read() has neither returned nor named as damaged."""
-        if self._held:
-            return self._held.position.record_index
-        return max(self._expected, self._from_index)
-
-    def skip_to(self, index: int) -> bool:
-        """Goes forward to a record that is not far; False, and nothing is changed, when another cursor is cheaper."""
-        if not 0 <= index - self.next_index <= _SKIP_RECORDS_MAX:
-            return False
-        if index > self.next_index:
-            self._held = None
-            self._from_index = index
-        return True
-
-    def read(self, records_max: int, bytes_max: int) -> list[Record]:
-        """The next records, in order, with at most `bytes_max` payload bytes (but never none for that reason).
-
-        [] means: nothing more is durable now; nothing more will come once the next ordinal existed before the call.
-        What is damaged is passed over and added to `damaged`, and the view is told.
-        """
-        info = self._view.segment(self._partition, self._ordinal)
-        taken: list[Record] = []
-        size = 0
-        while len(taken) < records_max and (record := self._held or self._next(info)):
-            self._held = record
-            size += len(record.payload)
-            if taken and size > bytes_max:
-                break
-            taken.append(record)
-            self._held = None
-        return taken
-
-    def _begin(self, disk: Disk, path: Path, info: SegmentInfo) -> Walk | None:
-        source = Source(disk, path)
-        seed = seed_of(info.segment_id)
-        try:
-            if info.state is not SegmentState.OPEN and self._from_index > SPARSE_STEP:
-                footer = footer_at(disk, path, info.byte_length)
-                if footer and (found := footer.seek(self._from_index)):
-                    self._expected, offset = found
-                    return Walk(source, seed, info.ordinal, offset, self._expected - 1)
-            head = read_head(disk, path)
-        except FileNotFoundError:
-            return None
-        if head.damaged:
-            self._note(())
-        return Walk(source, seed, info.ordinal, head.end)
-
-    def _next(self, info: SegmentInfo) -> Record | None:
-        while met := self._step(info):
-            if not isinstance(met, Frame):
-                self._note(())
-            elif met.header.kind == TYPE_RECORD:
-                self._pass_to(met.record_index)
-                self._expected = met.record_index + 1
-                if met.record_index >= self._from_index:
-                    return self._record(met)
-        self._pass_to(info.record_count + 1)
-        return None
-
-    def _step(self, info: SegmentInfo) -> Frame | Gap | None:
-        try:
-            return self._walk.step(info.byte_length) if self._walk else None
-        except FileNotFoundError:
-            return None
-
-    def _pass_to(self, index: int) -> None:
-        """Every index from the expected one up to here, exclusive, is known to have existed and cannot be read."""
-        if index > self._expected:
-            self._note(((self._expected, index - 1),))
-            self._expected = index
-
-    def _note(self, damaged: tuple[IndexRange, ...]) -> None:
-        self.damaged = merge_ranges(self.damaged, damaged)
-        self._view.note_damage(self._partition, self._ordinal, damaged)
-
-    def _record(self, frame: Frame) -> Record:
-        header = frame.header
-        position = Position(self._partition, self._segment_id, header.sequence)
-        return Record(position, header.written_at, header.emitted_at, frame.payload)
+_FIRST_SEQUENCE = sequence_of(1, 1)
 
 
 class LedgerReader:
@@ -150,7 +37,7 @@ class LedgerReader:
 
     def __init__(self, directory: Path, *, view: View | None = None, disk: Disk = _DEFAULT_DISK) -> None:
         self.ledger_id = read_ledger_id(disk, directory)
-        self._directory = directory
+        self.directory = directory
         self._disk = disk
         self._view = view or FileView(directory, self.ledger_id, disk)
 
@@ -164,12 +51,27 @@ class LedgerReader:
 
     def torn_files(self) -> list[Path]:
         """Tails that recovery copied aside: bytes that were never acknowledged, kept for whoever wants to look."""
-        return torn_paths(self._disk, self._directory)
+        return torn_paths(self._disk, self.directory)
+
+    def note_damage(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
+        """Tells the view what was found elsewhere; `ordinal` 0 is the SEAL. partition() says so from then on."""
+        self._view.note_damage(partition, ordinal, damaged)
+
+    def verify(self, partition: str) -> Iterator[Progress | Damage | Verified]:
+        """Re-reads every byte of one partition; what is found damaged is told, and partition() says so from then on.
+
+        Ends with Verified. KeyError at once when there is no such partition; OSError when the disk refuses to read.
+        """
+        return verify_partition(self._view, self._disk, self.directory, self.ledger_id, partition)
+
+    def verify_chain(self) -> Iterator[Damage]:
+        """Re-reads all SEALs: whether they are numbered 1, 2, 3 … and each names the one before it."""
+        return verify_chain(self._view, self._disk, self.directory, self.ledger_id)
 
     def segment_cursor(self, partition: str, ordinal: int, from_index: int = 1) -> SegmentCursor:
         """A cursor at record `from_index`, which may not exist yet. KeyError when there is no such segment."""
         info = self._view.segment(partition, ordinal)
-        path = segment_path(self._directory, partition, ordinal)
+        path = segment_path(self.directory, partition, ordinal)
         return SegmentCursor(self._view, self._disk, path, info, from_index)
 
     def records(self, partition: str, *, from_sequence: int = 0) -> Iterator[Record]:
@@ -177,11 +79,25 @@ class LedgerReader:
 
         KeyError when there is no such partition.
         """
-        self._view.partition(partition)
-        ordinal, index = max(from_sequence >> 32, 1), max(from_sequence & 0xFFFF_FFFF, 1)
-        while self._exists(partition, ordinal):
+        if partition not in partition_names(self._disk, self.directory):
+            raise KeyError(partition)
+        first = max(from_sequence, _FIRST_SEQUENCE)
+        ordinal, index = first >> 32, max(first & RECORD_INDEX_MAX, 1)
+        while self._maybe_segment(partition, ordinal):
             yield from self._segment_records(partition, ordinal, index)
             ordinal, index = ordinal + 1, 1
+
+    def emitted(self, first: int, before: int, lateness: Lateness) -> Iterator[Record]:
+        """The readable records with first <= emitted_at < before, in microseconds: by day, main before late.
+
+        Within a partition in the order of their sequences. Segments whose FOOTER excludes them are not read.
+        """
+        for partition in partition_names(self._disk, self.directory):
+            day_begins, day_ends = span_of(partition)
+            if lateness.includes(partition) and first < day_ends and day_begins < before:
+                for record in self._partition_emitted(partition, first, before):
+                    if first <= record.emitted_at < before:
+                        yield record
 
     def ranges(self, partition: str, ordinal: int, ranges: Sequence[IndexRange]) -> Iterator[Record]:
         """The readable records whose indexes lie in the closed `ranges`. KeyError when there is no such segment."""
@@ -192,19 +108,38 @@ class LedgerReader:
             while batch := cursor.read(min(_STRIDE_RECORDS, last - cursor.next_index + 1), _STRIDE_BYTES):
                 yield from (record for record in batch if record.position.record_index <= last)
 
+    def _partition_emitted(self, partition: str, first: int, before: int) -> Iterator[Record]:
+        for ordinal in count(1):
+            info = self._maybe_segment(partition, ordinal)
+            if info is None:
+                return
+            if self._may_hold_emitted(info, first, before):
+                yield from self._segment_records(partition, ordinal, 1)
+
+    def _may_hold_emitted(self, info: SegmentInfo, first: int, before: int) -> bool:
+        """Only a FOOTER can exclude it."""
+        if info.state is SegmentState.OPEN:
+            return True
+        path = segment_path(self.directory, info.partition, info.ordinal)
+        footer = footer_at(self._disk, path, info.byte_length) if self._disk.exists(path) else None
+        if footer is None or footer.segment_id != info.segment_id:
+            return True
+        low, high = footer.emitted_at_min, footer.emitted_at_max
+        return low is not None and high is not None and low < before and first <= high
+
     def _segment_records(self, partition: str, ordinal: int, from_index: int) -> Iterator[Record]:
         cursor = self.segment_cursor(partition, ordinal, from_index)
+        is_complete = False
         while True:
             # Asked before reading: a segment is complete before its successor appears.
-            is_complete = self._exists(partition, ordinal + 1)
+            is_complete = is_complete or self._maybe_segment(partition, ordinal + 1) is not None
             batch = cursor.read(_STRIDE_RECORDS, _STRIDE_BYTES)
             yield from batch
-            if not batch and (is_complete or not self._exists(partition, ordinal + 1)):
+            if not batch and (is_complete or self._maybe_segment(partition, ordinal + 1) is None):
                 return
 
-    def _exists(self, partition: str, ordinal: int) -> bool:
+    def _maybe_segment(self, partition: str, ordinal: int) -> SegmentInfo | None:
         try:
-            self._view.segment(partition, ordinal)
+            return self._view.segment(partition, ordinal)
         except KeyError:
-            return False
-        return True
+            return None

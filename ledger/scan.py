@@ -6,6 +6,7 @@ durable_offset all hold.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ledger.bookends import RecordSummary, SegmentFooter, maybe_footer, maybe_mark
@@ -19,8 +20,11 @@ from ledger.format import (
     TYPES_CRITICAL,
     TYPES_KNOWN,
     FrameHeader,
+    WholeRecord,
+    frame_bytes,
     maybe_header,
     maybe_payload,
+    whole_records,
 )
 from ledger.positions import RECORD_INDEX_MAX, IndexRange, sequence_of
 from ledger.source import Source
@@ -28,6 +32,7 @@ from ledger.source import Source
 _TYPE_AT = 4  # where the type byte lies in a header
 _KNOWN = re.compile(b"[" + re.escape(TYPES_KNOWN) + b"]")
 _RESYNC_WINDOW = 1024 * 1024
+_RECORDS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,12 @@ class Frame:
     @property
     def record_index(self) -> int:
         return self.header.sequence & RECORD_INDEX_MAX
+
+    @property
+    def record(self) -> WholeRecord:
+        header = self.header
+        times = (header.written_at, header.emitted_at)
+        return (self.offset, header.sequence, header.durable_offset, *times, self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,24 @@ class Walk:
         self._ordinal = ordinal
         self.offset = offset
         self.last_index = last_index
+
+    def records(self, end: int) -> list[WholeRecord]:
+        """The records that follow here without a gap, whole, before `end`: some of them, or none.
+
+        None means that something else is next, which step() will tell. It would tell the same of these, one by one.
+        """
+        if self.offset + HEADER_BYTES > end:
+            return []
+        data, start = self._source.at(self.offset, HEADER_BYTES, end)
+        offset = self.offset - start
+        last = min(self.last_index + _RECORDS_AT_ONCE, RECORD_INDEX_MAX)
+        expected = range(sequence_of(self._ordinal, self.last_index) + 1, sequence_of(self._ordinal, last) + 1)
+        found = whole_records(data, start, min(len(data), end - offset), offset, self._seed, expected)
+        if found:
+            last_offset, *_, last_payload = found[-1]
+            self.offset = last_offset + frame_bytes(len(last_payload))
+            self.last_index += len(found)
+        return found
 
     def step(self, end: int) -> Frame | Gap | None:
         """What comes next before `end`; None there. FormatUnsupported for a frame that must not be skipped."""
@@ -134,21 +163,13 @@ class Scan:
     summary: RecordSummary = field(default_factory=RecordSummary)
     served: int = 0
 
-    def add_frame(self, frame: Frame) -> None:
-        header = frame.header
-        self.durable_offset = max(self.durable_offset, header.durable_offset)
-        if header.kind == TYPE_RECORD:
-            self._serve(frame)
-        elif header.kind == TYPE_COMMIT_MARK:
-            self.known_count = max(self.known_count, maybe_mark(frame.payload) or 0)
-        elif header.kind == TYPE_FOOTER:
-            self.footer = maybe_footer(frame.payload)
-
-    def add_gap(self, gap: Gap) -> None:
-        self.gaps.append((gap.offset, gap.end, self.known_count))
-        if gap.header:
-            self.durable_offset = max(self.durable_offset, gap.header.durable_offset)
-            self.known_count = max(self.known_count, gap.header.sequence & RECORD_INDEX_MAX)
+    def add(self, met: Frame | Gap) -> None:
+        if isinstance(met, Gap):
+            self._add_gap(met)
+        elif met.header.kind == TYPE_RECORD:
+            self.add_records([met.record])
+        else:
+            self._add_other(met)
 
     def missing_up_to(self, record_count: int) -> tuple[IndexRange, ...]:
         """Closed ranges of the record indexes 1..record_count that no whole frame holds."""
@@ -157,24 +178,44 @@ class Scan:
             held.append((self.served + 1, record_count))
         return tuple(held)
 
-    def _serve(self, frame: Frame) -> None:
-        index = frame.record_index
+    def add_records(self, records: Sequence[WholeRecord]) -> None:
+        """Records whose indexes follow one another."""
+        first_offset, first_sequence, *_ = records[0]
+        self._note_missing_before(first_sequence & RECORD_INDEX_MAX, first_offset)
+        self.served = records[-1][1] & RECORD_INDEX_MAX
+        self.known_count = max(self.known_count, self.served)
+        self.durable_offset = max(self.durable_offset, max([durable for _, _, durable, _, _, _ in records]))
+        if not self.gaps:
+            self.summary.add([record[0] for record in records], [record[4] for record in records])
+
+    def _add_gap(self, gap: Gap) -> None:
+        self.gaps.append((gap.offset, gap.end, self.known_count))
+        if gap.header:
+            self.durable_offset = max(self.durable_offset, gap.header.durable_offset)
+            self.known_count = max(self.known_count, gap.header.sequence & RECORD_INDEX_MAX)
+
+    def _add_other(self, frame: Frame) -> None:
+        self.durable_offset = max(self.durable_offset, frame.header.durable_offset)
+        if frame.header.kind == TYPE_COMMIT_MARK:
+            self.known_count = max(self.known_count, maybe_mark(frame.payload) or 0)
+        elif frame.header.kind == TYPE_FOOTER:
+            self.footer = maybe_footer(frame.payload)
+
+    def _note_missing_before(self, index: int, offset: int) -> None:
         if index > self.served + 1:
             self.missing.append((self.served + 1, index - 1))
             if not self.gaps:  # frames are gone and no bad byte is left to show it
-                self.gaps.append((frame.offset, frame.offset, self.known_count))
-        self.served = index
-        self.known_count = max(self.known_count, index)
-        if not self.gaps:
-            self.summary.add(frame.offset, frame.header.emitted_at)
+                self.gaps.append((offset, offset, self.known_count))
 
 
 def scan(walk: Walk, end: int) -> Scan:
     """Walks to `end`, or past the FOOTER: nothing behind one exists. Reads every byte up to there."""
     gathered = Scan(end, walk.last_index, served=walk.last_index)
-    while gathered.footer is None and (met := walk.step(end)) is not None:
-        if isinstance(met, Frame):
-            gathered.add_frame(met)
+    while gathered.footer is None:
+        if records := walk.records(end):
+            gathered.add_records(records)
+        elif met := walk.step(end):
+            gathered.add(met)
         else:
-            gathered.add_gap(met)
+            break
     return gathered

@@ -14,6 +14,7 @@ from ledger.bookends import Pin
 from ledger.errors import FormatUnsupported
 from ledger.format import FORMAT_VERSION
 
+SEAL_BYTES_MAX = 16 * 1024 * 1024  # a row for each segment of a day, in about 250 bytes
 MANIFEST_REVISION = 1  # how often the manifest was written: once. For audit; nothing is ever decided by it
 
 
@@ -67,7 +68,7 @@ class Seal:
     @property
     def sha256(self) -> str:
         """The digest of the manifest: `jq -cS .manifest SEAL | tr -d '\\n' | sha256sum`."""
-        return hashlib.sha256(_canonical(_manifest(self))).hexdigest()
+        return _digest(_manifest(self))
 
     @property
     def link(self) -> SealLink:
@@ -85,17 +86,20 @@ def encode_seal(seal: Seal) -> bytes:
 
 
 def maybe_decoded(data: bytes) -> Seal | None:
-    """None unless every byte is what encode_seal() gives: a flipped bit anywhere is damage. FormatUnsupported."""
+    """None unless every byte is what encode_seal() gives: a flipped bit anywhere is damage.
+
+    FormatUnsupported when a newer program wrote it: the digest says so in every version, not a flipped bit.
+    """
     try:
         told = json.loads(data)
         manifest = told["manifest"]
-        if manifest["format_version"] > FORMAT_VERSION:
+        if manifest["format_version"] > FORMAT_VERSION and told["sha256"] == _digest(manifest):
             raise FormatUnsupported(
                 f"SEAL format version {manifest['format_version']}; this program knows {FORMAT_VERSION}"
             )
         seal = _seal_of(manifest, SealState(told["state"]))
         is_whole = encode_seal(seal) == data
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return seal if is_whole else None
 
@@ -157,6 +161,10 @@ def _segment(segment: SealedSegment) -> dict[str, Any]:
         "byte_length": segment.byte_length,
         "sha256": segment.sha256,
     }
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(manifest)).hexdigest()
 
 
 def _canonical(told: dict[str, Any]) -> bytes:

@@ -6,7 +6,16 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from ledger.bookends import Pin, RecordSummary, SegmentFooter, SegmentHeader, encode_footer, encode_header, encode_mark
+from ledger.bookends import (
+    SPARSE_STEP,
+    Pin,
+    RecordSummary,
+    SegmentFooter,
+    SegmentHeader,
+    encode_footer,
+    encode_header,
+    encode_mark,
+)
 from ledger.disk import Disk, publish, write_all
 from ledger.format import (
     FLAG_BATCH_END,
@@ -26,7 +35,7 @@ Entry = tuple[bytes, int]  # payload, emitted_at in microseconds
 
 
 class LiveSegment:
-    """Used by the flusher thread alone, except `info`, which any thread may read.
+    """Used by the flusher thread alone, except `info` and `seek`, which any thread may ask.
 
     Every OSError leaves the file as it is: the caller must not use the segment again.
     """
@@ -62,7 +71,8 @@ class LiveSegment:
     def append(self, entries: Sequence[Entry], written_at: int) -> int:
         """Writes one batch and returns the sequence of its first record. Nothing is durable before sync()."""
         first = sequence_of(self._header.ordinal, self.record_count + 1)
-        frames = []
+        frames: list[bytes] = []
+        offsets: list[int] = []
         offset = self._end
         for sequence, (payload, emitted_at) in enumerate(entries, first):
             frame = encode_frame(
@@ -75,12 +85,18 @@ class LiveSegment:
                 sequence=sequence,
                 flags=FLAG_BATCH_END if sequence - first == len(entries) - 1 else 0,
             )
-            self._summary.add(offset, emitted_at)
-            offset += len(frame)
             frames.append(frame)
+            offsets.append(offset)
+            offset += len(frame)
+        self._summary.add(offsets, [emitted_at for _, emitted_at in entries])
         self._write(b"".join(frames))
         self.has_unmarked_batch = True
         return first
+
+    def seek(self, record_index: int) -> tuple[int, int] | None:
+        """(index, offset) of a record that is near, and not behind it; None before the first. Any thread."""
+        sparse = self._summary.sparse
+        return sparse[min((record_index - 1) // SPARSE_STEP, len(sparse) - 1)] if sparse else None
 
     def sync(self) -> None:
         """Moves the durable mark to everything written. OSError too when somebody has deleted the file meanwhile."""

@@ -5,9 +5,13 @@ from pathlib import Path
 
 from ledger.bookends import Pin, SegmentFooter
 from ledger.disk import Disk
-from ledger.head import HEAD_FOREIGN, HEAD_MISSING, Head, footer_at, footer_at_end, read_head
-from ledger.layout import maybe_seal, seal_pins, segment_ordinals, segment_path
-from ledger.positions import SEGMENT_ID_UNKNOWN, SegmentInfo, SegmentState
+from ledger.head import HEAD_FOREIGN, HEAD_MISSING, Head, footer_at, footer_at_end, footer_ordinal, read_head
+from ledger.layout import seal_path, segment_ordinals, segment_path
+from ledger.positions import SEGMENT_ID_UNKNOWN, PartitionInfo, SegmentInfo, SegmentState
+from ledger.routing import is_late
+from ledger.seal import SEAL_BYTES_MAX, Seal, maybe_decoded
+
+_LOST_IN_A_ROW_MAX = 1024  # 64 GiB. A file behind a longer run of missing ones must say itself which segment it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +69,36 @@ class PartitionSurvey:
         self._directory = directory
         self._partition = partition
         self._ledger_id = ledger_id
-        seal = maybe_seal(disk, directory / partition)
-        self.is_sealed = seal is not None
-        self.is_pruned = seal is not None and seal.get("state") == "PRUNED"
-        self._seal_pins = seal_pins(seal)
+        data = _maybe_whole(disk, seal_path(directory, partition))
+        self._seal = _maybe_own(data, ledger_id, partition) if data is not None else None
+        self._seal_pins = self._seal.pins if self._seal else {}
+        is_seal_damaged = data is not None and self._seal is None
+        self._without_segments = PartitionInfo(partition, (), is_late(partition), self._seal, is_seal_damaged)
+
+    @property
+    def is_sealed(self) -> bool:
+        return self._without_segments.is_sealed
+
+    @property
+    def is_pruned(self) -> bool:
+        return self._without_segments.is_pruned
+
+    def partition(self, segments: tuple[SegmentInfo, ...]) -> PartitionInfo:
+        """What the SEAL says, with what became of the segments."""
+        return replace(self._without_segments, segments=segments)
 
     def ordinals(self) -> range:
-        """Every ordinal that a file or the SEAL speaks of, and all below it."""
-        present = segment_ordinals(self._disk, self._directory / self._partition)
-        return range(1, max((*present, *self._seal_pins), default=0) + 1)
+        """Those the SEAL lists. Without one, every ordinal that a file speaks of, and all below it.
+
+        A file far beyond the others, or beyond what the SEAL lists, is a stray one.
+        """
+        last = max(self._seal_pins, default=0)
+        if self._seal:
+            return range(1, last + 1)
+        for ordinal in segment_ordinals(self._disk, self._directory / self._partition):
+            if ordinal - last <= _LOST_IN_A_ROW_MAX or self._is_own(ordinal):
+                last = max(last, ordinal)
+        return range(1, last + 1)
 
     def segment(self, ordinal: int) -> Surveyed:
         path = segment_path(self._directory, self._partition, ordinal)
@@ -83,7 +108,7 @@ class PartitionSurvey:
         if head.header and pin and head.header.segment_id != pin.segment_id:
             head = HEAD_FOREIGN
         # Another file under this name: nothing in it is about this segment, its FOOTER neither.
-        footer = self._footer(path, head, pin) if is_present and not head.is_foreign else None
+        footer = self._footer(path, ordinal, head, pin) if is_present and not head.is_foreign else None
         return Surveyed(self._partition, ordinal, path, is_present, head, pin, footer)
 
     def _head(self, ordinal: int) -> Head:
@@ -100,7 +125,33 @@ class PartitionSurvey:
         header = self._head(ordinal + 1).header
         return header.prev if header and header.prev and header.prev.ordinal == ordinal else None
 
-    def _footer(self, path: Path, head: Head, pin: Pin | None) -> SegmentFooter | None:
+    def _is_own(self, ordinal: int) -> bool:
+        """Whether the file itself says that it is this segment: nobody between its neighbours and it is left to ask."""
+        path = segment_path(self._directory, self._partition, ordinal)
+        head = self._head(ordinal)
+        if head.header or head.is_foreign:
+            return not head.is_foreign
+        footer = footer_at_end(self._disk, path)
+        return footer is not None and footer_ordinal(self._disk, path, footer) == ordinal
+
+    def _footer(self, path: Path, ordinal: int, head: Head, pin: Pin | None) -> SegmentFooter | None:
         footer = footer_at(self._disk, path, pin.byte_length) if pin else footer_at_end(self._disk, path)
-        expected = next((source.segment_id for source in (head.header, pin) if source), None)
-        return footer if footer and expected in (None, footer.segment_id) else None
+        if footer is None:
+            return None
+        told = head.header or pin
+        if told is None:  # nobody else says whose FOOTER it is, and it does not give an ordinal itself
+            return footer if footer_ordinal(self._disk, path, footer) in (None, ordinal) else None
+        return footer if footer.segment_id == told.segment_id else None
+
+
+def _maybe_whole(disk: Disk, path: Path) -> bytes | None:
+    try:
+        return disk.read(path, 0, SEAL_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return None
+
+
+def _maybe_own(data: bytes, ledger_id: str, partition: str) -> Seal | None:
+    """None when it cannot be read, or speaks of another partition than the one it lies in."""
+    seal = maybe_decoded(data)
+    return seal if seal and (seal.ledger_id, seal.partition) == (ledger_id, partition) else None

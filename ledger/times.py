@@ -1,6 +1,6 @@
 """Time as the ledger stores it: whole microseconds since the Unix epoch, UTC, in integer arithmetic throughout."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
@@ -22,6 +22,11 @@ def microseconds_of(moment: datetime) -> int:
     if not -_EPOCH_ORDINAL < since.days <= _LAST_DAY:
         raise ValueError(f"{moment.isoformat()} is outside the years 1 to 9999 in UTC")
     return (since.days * 86_400 + since.seconds) * MICROSECONDS_PER_SECOND + since.microseconds
+
+
+def moment_of(microseconds: int) -> datetime:
+    """The moment of so many microseconds since the epoch, in UTC. OverflowError outside the years 1 to 9999."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def day_of(microseconds: int) -> int:

@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from threading import Lock, Thread
 from types import TracebackType
+from typing import Any
 
-from ledger.append_queue import AppendQueue, Pending
+from ledger.append_queue import AppendQueue, Errand, Pending, Turn
 from ledger.catalog import Catalog
 from ledger.commit import Committer, Result
 from ledger.disk import Disk
@@ -21,6 +22,9 @@ from ledger.format import PAYLOAD_BYTES_MAX
 from ledger.house import House, open_house
 from ledger.positions import PartitionInfo
 from ledger.reader import LedgerReader
+from ledger.routing import due_at
+from ledger.seal import Seal
+from ledger.sealing import Sealer
 from ledger.settings import LedgerSettings
 from ledger.times import microseconds_of, utc_now
 
@@ -48,7 +52,9 @@ class Ledger:
         self._now = now
         self._queue = AppendQueue(settings.queue_records_max, settings.queue_bytes_max)
         self._committer = Committer(disk, house, self._catalog, settings)
+        self._sealer = Sealer(disk, house, self._catalog, self._committer, settings)
         self._in_flight: list[Pending] = []
+        self._errand: Errand[Any] | None = None
         self._closing = Lock()
         self._flusher = Thread(target=self._run, name="ledger-flusher", daemon=True)
         self._flusher.start()
@@ -87,6 +93,28 @@ class Ledger:
             raise ValueError(f"a payload has at most {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}")
         self._queue.put(Pending(payload, microseconds_of(emitted_at), waiter))
 
+    def due_partitions(self, now: datetime) -> list[str]:
+        """Those that take no more records at `now` and are not sealed yet, by name."""
+        moment = microseconds_of(now)
+        infos = self._catalog.partitions()
+        return [info.name for info in infos if not info.is_sealed and due_at(info.name, self._settings) <= moment]
+
+    def seal(self, partition: str) -> Seal:
+        """Makes a partition final; waits until its SEAL is durable. The Seal it has, when it is sealed already.
+
+        Appends go on meanwhile. By the ledger's own clock: NotDue. KeyError when there is none of that name;
+        LedgerDamaged (names what; damage is never sealed in), LedgerFull, LedgerClosed, LedgerUnavailable. While
+        `failure` is None, each of them leaves the partition unsealed, and asking again does no harm.
+        """
+        if seal := self._catalog.partition(partition).seal:
+            return seal
+        gathered = self._sealer.gather(partition, self._stamp())
+        errand = Errand(lambda: self._sealer.seal(partition, gathered, self._stamp()))
+        self._queue.put_errand(errand)
+        seal = errand.outcome.result()
+        self._sealer.protect(seal)
+        return seal
+
     def partitions(self) -> list[PartitionInfo]:
         """The durable view of every partition, by name."""
         return self._catalog.partitions()
@@ -116,11 +144,8 @@ class Ledger:
 
     def _run(self) -> None:
         try:
-            while (batch := self._queue.take(self._patience_s())) is not None:
-                if batch:
-                    self._flush(batch)
-                else:
-                    self._committer.mark_idle(self._stamp())
+            while (turn := self._queue.take(self._patience_s())) is not None:
+                self._take(turn)
             self._committer.freeze_all(self._stamp())
         except BaseException as error:  # noqa: BLE001 - whatever it was, no waiter may be left waiting
             self._fail(error)
@@ -128,10 +153,16 @@ class Ledger:
     def _patience_s(self) -> float | None:
         return self._settings.idle_mark_s if self._committer.has_unmarked_batch else None
 
-    def _flush(self, batch: list[Pending]) -> None:
-        self._in_flight = batch
-        self._on_commit(self._committer.commit(batch, self._stamp()))
-        self._in_flight = []
+    def _take(self, turn: Turn) -> None:
+        self._in_flight, self._errand = turn.batch, turn.errand
+        if turn.batch:
+            self._on_commit(self._committer.commit(turn.batch, self._stamp()))
+            self._in_flight = []
+        if turn.errand:
+            turn.errand.run()
+            self._errand = None
+        if not turn.batch and not turn.errand:
+            self._committer.mark_idle(self._stamp())
 
     def _stamp(self) -> int:
         return microseconds_of(self._now())
@@ -141,6 +172,8 @@ class Ledger:
         failure.__cause__ = error
         self.failure = failure
         waiting = self._in_flight + self._queue.fail(lambda: LedgerUnavailable(str(failure)))
+        if self._errand:
+            self._errand.fail(LedgerUnavailable(str(failure)))
         self._committer.abandon()
         with suppress(Exception):  # on_commit may be what failed: `failure` is set, there is nobody left to tell
             self._on_commit([(pending.waiter, failure) for pending in waiting])

@@ -1,17 +1,27 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pytest
 
 from ledger import Disk, Ledger, LedgerSettings
-from tests.ledger.faults import FIVE, Answers, FaultyDisk, append_each, at_noon, crash_image
+from tests.ledger.faults import DUE, FIVE, TODAY, Answers, Clock, FaultyDisk, append_each, at_noon, crash_image
+
+MEMORY = Path("/dev/shm")
+STATES_EXAMINED = "distinct states after a power cut"
 
 
 class OpenLedger(Protocol):
     def __call__(
-        self, answers: Answers, where: Path | None = None, disk: Disk | None = None, **limits: float
+        self,
+        answers: Answers,
+        where: Path | None = None,
+        disk: Disk | None = None,
+        now: Callable[[], datetime] = at_noon,
+        **limits: float,
     ) -> Ledger: ...
 
 
@@ -21,15 +31,26 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def where(tmp_path: Path) -> Iterator[Path]:
+    """An empty directory for thousands of small ledgers: in memory, where a machine lends some as files."""
+    with TemporaryDirectory(dir=MEMORY if MEMORY.exists() else tmp_path) as path:
+        yield Path(path)
+
+
+@pytest.fixture
 def open_ledger(directory: Path) -> Iterator[OpenLedger]:
-    """Opens ledgers at noon of 2026-01-29, without a free-space floor, and closes them after the test."""
+    """Opens ledgers, by default at noon of 2026-01-29, without a free-space floor; closes them after the test."""
     with ExitStack() as opened:
 
-        def open_(answers: Answers, where: Path | None = None, disk: Disk | None = None, **limits: float) -> Ledger:
+        def open_(
+            answers: Answers,
+            where: Path | None = None,
+            disk: Disk | None = None,
+            now: Callable[[], datetime] = at_noon,
+            **limits: float,
+        ) -> Ledger:
             settings = LedgerSettings(**{"free_bytes_min": 0, **limits})  # type: ignore[arg-type]
-            ledger = Ledger.open(
-                where or directory, on_commit=answers, settings=settings, disk=disk or Disk(), now=at_noon
-            )
+            ledger = Ledger.open(where or directory, on_commit=answers, settings=settings, disk=disk or Disk(), now=now)
             opened.callback(ledger.close)
             return ledger
 
@@ -54,3 +75,34 @@ def marked(tmp_path: Path, open_ledger: OpenLedger) -> Path:
     append_each(ledger, answers, FIVE)
     disk.wait_for(lambda events: events[-3][0] == "ack")
     return crash_image(tmp_path / "to mark", tmp_path / "marked")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many states after a power cut each scenario has examined."""
+    for report in terminalreporter.getreports("passed"):
+        for name, told in report.user_properties:
+            if name == STATES_EXAMINED:
+                terminalreporter.write_line(f"{name}: {told}")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def due(open_ledger: OpenLedger, clock: Clock) -> Ledger:
+    """Five records in three segments of a day that has just become due; the last segment is live."""
+    answers = Answers()
+    ledger = open_ledger(answers, now=clock, segment_records_max=2, idle_mark_s=3600)
+    append_each(ledger, answers, FIVE)
+    clock.moment = DUE
+    return ledger
+
+
+@pytest.fixture
+def sealed(due: Ledger, directory: Path) -> Path:
+    """A closed ledger with one sealed day."""
+    due.seal(TODAY)
+    due.close()
+    return directory

@@ -1,5 +1,6 @@
-"""A second reader of segments, written from FORMAT.md alone. Imports nothing of the ledger."""
+"""A second reader of segments and SEALs, written from FORMAT.md alone. Imports nothing of the ledger."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,3 +69,26 @@ def decode(path: Path) -> list[Frame]:
     assert offset == len(data)
     assert data[8 : frames[1].offset] == data[frames[1].offset : 2 * frames[1].offset - 8]
     return frames
+
+
+def decode_seal(path: Path) -> dict[str, Any]:
+    """The manifest of a SEAL, its digests asserted; of every segment that is still there, those of the segment too."""
+    told = json.loads(path.read_bytes())
+    manifest: dict[str, Any] = told["manifest"]
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    assert hashlib.sha256(canonical).hexdigest() == told["sha256"]
+    assert set(told) == {"manifest", "sha256", "state"}
+    assert told["state"] in ("SEALED", "PRUNED")
+    assert manifest["partition"] == path.parent.name
+    segments = manifest["segments"]
+    assert [segment["ordinal"] for segment in segments] == list(range(1, len(segments) + 1))
+    assert manifest["total_records"] == sum(segment["record_count"] for segment in segments)
+    held = [segment["ordinal"] << 32 | segment["record_count"] for segment in segments if segment["record_count"]]
+    assert manifest["highwater_sequence"] == (held[-1] if held else 0)
+    for segment in segments if told["state"] == "SEALED" else []:
+        file = path.parent / segment["file"]
+        frames = decode(file)
+        assert frames[0].told["segment_id"] == segment["segment_id"]
+        assert sum(frame.type == "RECORD" for frame in frames) == segment["record_count"]
+        assert hashlib.sha256(file.read_bytes()[: segment["byte_length"]]).hexdigest() == segment["sha256"]
+    return manifest

@@ -1,26 +1,33 @@
 """A small language for what can go wrong: with files that lie still, with the disk under a writer, with time.
 
 cut_tail, zero_tail, flip_bit and overwrite change a file; FaultyDisk fails the nth operation of a kind and writes down
-what it was asked; Answers waits, with a deadline, for what on_commit tells.
+what it was asked; Answers waits, with a deadline, for what on_commit tells. power_loss (power.py) says what a power cut
+may leave of what a Recorder (recording.py) has written down.
 """
 
 import errno
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Condition
+from typing import Self
 
 from ledger import Disk, Ledger, LedgerError, LedgerReader, PartitionInfo, Position
 from ledger.layout import read_ledger_id
 from ledger.opening import Opening
 
 NOON = datetime(2026, 1, 29, 12, tzinfo=UTC)
+DUE = datetime(2026, 1, 30, 6, tzinfo=UTC)  # from then on TODAY takes nothing
 TODAY = "2026-01-29"
+LATE = "2026-01-29-late"
+TOMORROW = "2026-01-30"
 DEADLINE_S = 10.0
+FOR_GOOD = sys.maxsize  # how often an operation fails
 FIVE = [b"one", b"two-two", b"three-three-three", b"four", b"five-five"]
 
 
@@ -28,8 +35,22 @@ def at_noon() -> datetime:
     return NOON
 
 
+class Clock:
+    """Tells the time it was set to."""
+
+    def __init__(self, moment: datetime = NOON) -> None:
+        self.moment = moment
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+
 def segment_of(directory: Path, ordinal: int = 1, partition: str = TODAY) -> Path:
     return directory / partition / f"segment-{ordinal:08d}.log"
+
+
+def seal_path(directory: Path, partition: str = TODAY) -> Path:
+    return directory / partition / "SEAL"
 
 
 def cut_tail(path: Path, count: int) -> None:
@@ -110,8 +131,9 @@ def one_batch(ledger: Ledger) -> Iterator[None]:
 class FaultyDisk(Disk):
     """Writes down every operation as (kind, file name) and fails those it was told to, from the nth on or just then.
 
-    Kinds: create, open_existing, write, fdatasync, fsync, fsync_dir, truncate, rename, unlink, mkdir. "sync" counts
-    the three ways to sync as one kind.
+    Kinds: create, open_existing, write, fdatasync, fsync, fsync_dir, truncate, rename, unlink, mkdir, chmod. "sync"
+    counts the three ways to sync as one kind, "any" counts all. `when_failing` is called in the thread that asked,
+    before it is told of its first failure.
     """
 
     def __init__(self) -> None:
@@ -120,21 +142,25 @@ class FaultyDisk(Disk):
         self.short_writes = False
         self._names: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
-        self._fail: tuple[str, int, int] | None = None
+        self._fail: tuple[str, range, int] | None = None
+        self.when_failing: Callable[[], None] = lambda: None
         self._changed = Condition()
 
     def wait_for(self, predicate: Callable[[list[tuple[str, object]]], bool]) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: predicate(self.events), DEADLINE_S), self.events[-20:]
 
-    def fail(self, kind: str, *, at: int, with_: int = errno.EIO) -> "FaultyDisk":
-        self._fail = (kind, at, with_)
+    def fail(self, kind: str, *, at: int, with_: int = errno.EIO, times: int = 1) -> Self:
+        self._fail = (kind, range(at, min(at + times, FOR_GOOD)), with_)
         return self
 
-    def fail_write(self, *, at: int, with_: int = errno.EIO) -> "FaultyDisk":
+    def count_of(self, kind: str) -> int:
+        return self._counts[kind]
+
+    def fail_write(self, *, at: int, with_: int = errno.EIO) -> Self:
         return self.fail("write", at=at, with_=with_)
 
-    def fail_fsync(self, *, at: int) -> "FaultyDisk":
+    def fail_fsync(self, *, at: int) -> Self:
         return self.fail("sync", at=at)
 
     @property
@@ -142,17 +168,21 @@ class FaultyDisk(Disk):
         return any(kind == "failed" for kind, _ in self.events)
 
     def _do(self, kind: str, name: str) -> None:
-        self._counts[kind] += 1
-        self._counts["sync"] += kind in ("fsync", "fdatasync", "fsync_dir")
+        kinds = {kind, "any", "sync"} if kind in ("fsync", "fdatasync", "fsync_dir") else {kind, "any"}
+        self._counts.update(kinds)
         with self._changed:
             self.events.append((kind, name))
             self._changed.notify_all()
-        if self._fail:
-            failing, at, error = self._fail
-            is_sync = failing == "sync" and kind in ("fsync", "fdatasync", "fsync_dir")
-            if (kind == failing or is_sync) and self._counts[failing] == at:
-                self.events.append(("failed", kind))
-                raise OSError(error, os.strerror(error))
+        if self._fail and self._fail[0] in kinds and self._counts[self._fail[0]] in self._fail[1]:
+            self._refuse(kind, self._fail[2])
+
+    def _refuse(self, kind: str, error: int) -> None:
+        if not self.has_failed:
+            self.when_failing()
+        with self._changed:
+            self.events.append(("failed", kind))
+            self._changed.notify_all()
+        raise OSError(error, os.strerror(error))
 
     def create(self, path: Path) -> int:
         self._do("create", path.name)
@@ -197,6 +227,10 @@ class FaultyDisk(Disk):
     def mkdir(self, path: Path) -> None:
         self._do("mkdir", path.name)
         super().mkdir(path)
+
+    def make_read_only(self, path: Path) -> None:
+        self._do("chmod", path.name)
+        super().make_read_only(path)
 
     def free_bytes(self, path: Path) -> int:
         return min(self.free, super().free_bytes(path))

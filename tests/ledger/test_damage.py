@@ -337,3 +337,12 @@ def test_a_frame_whose_payload_is_bad_still_proves_what_was_durable_before_it(cr
     info = reopened(crashed).segments[0]
     assert (info.state, info.record_count, info.damaged) == (SegmentState.DAMAGED, 4, ((4, 4),))
     assert segment_of(crashed).read_bytes() == before
+
+
+def test_records_at_the_end_of_a_finished_segment_are_named_though_a_header_copy_is_damaged_too(crashed: Path) -> None:
+    reopened(crashed)
+    flip_byte(segment_of(crashed), 20)
+    flip_byte(segment_of(crashed), frame_starts(crashed)[4])
+    for partition in (LedgerReader(crashed).partition(TODAY), reopened(crashed)):
+        assert partition.segments[0].record_count == 5
+        assert partition.segments[0].damaged == ((5, 5),)

@@ -1,13 +1,11 @@
-"""The nth write, fsync, rename … fails, for every n of a small run: no acknowledgement afterwards, no hang, no loss."""
+"""A writer whose disk fails, or is taken from it: it stops, everybody is told, nothing more is written."""
 
-import errno
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from ledger import Ledger, LedgerError, LedgerFull, LedgerReader, LedgerSettings, LedgerUnavailable, Position
+from ledger import Ledger, LedgerError, LedgerReader, LedgerSettings, LedgerUnavailable, Position
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     DEADLINE_S,
@@ -17,92 +15,10 @@ from tests.ledger.faults import (
     FaultyDisk,
     append_each,
     at_noon,
-    crash_image,
-    cut_tail,
     segment_of,
 )
 
-GIVEN = [f"signal-{number}".encode() for number in range(8)]
-EARLIER = [b"earlier-1", b"earlier-2"]
-SETTINGS = LedgerSettings(free_bytes_min=0, segment_records_max=3, idle_mark_s=0.0)
-
-
-def run(directory: Path, disk: FaultyDisk, answers: Answers) -> list[bytes]:
-    """Opens, appends one by one until refused, closes. What was acknowledged; every other answer must be typed."""
-    acknowledged: list[bytes] = []
-    try:
-        ledger = Ledger.open(directory, on_commit=answers, settings=SETTINGS, disk=disk, now=at_noon)
-    except (LedgerUnavailable, LedgerFull):
-        return acknowledged
-    for payload in GIVEN:
-        try:
-            ledger.append(payload, NOON, payload)
-        except LedgerUnavailable:
-            break
-        if isinstance(answers.of(payload)[0], Position):
-            acknowledged.append(payload)
-    ledger.close()
-    if disk.has_failed:
-        assert isinstance(ledger.failure, LedgerError)
-    return acknowledged
-
-
-def assert_nothing_is_acknowledged_after_the_failure(disk: FaultyDisk) -> None:
-    kinds = [kind for kind, _ in disk.events]
-    if "failed" in kinds:
-        assert "ack" not in kinds[kinds.index("failed") :]
-        assert "write" not in kinds[kinds.index("failed") :], "a failed operation was followed by another write"
-
-
-def assert_opens_again(directory: Path, earlier: list[bytes], acknowledged: list[bytes]) -> None:
-    answers = Answers()
-    with Ledger.open(directory, on_commit=answers, settings=SETTINGS, now=at_noon) as ledger:
-        append_each(ledger, answers, [b"after"])
-        held = [record.payload for record in ledger.reader().records(TODAY)]
-        assert not ledger.partition(TODAY).damaged
-    assert held[: len(earlier)] == earlier
-    new = [payload for payload in held if payload not in EARLIER]
-    assert new[: len(acknowledged)] == acknowledged
-    assert new == [*GIVEN[: len(new) - 1], b"after"]
-
-
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-@pytest.mark.parametrize("kind", ["write", "sync", "rename", "create", "mkdir"])
-def test_whichever_operation_fails_nothing_is_acknowledged_afterwards_and_nothing_acknowledged_is_lost(
-    tmp_path: Path, kind: str, error: int
-) -> None:
-    for at in count(1):
-        disk = FaultyDisk().fail(kind, at=at, with_=error)
-        directory = tmp_path / str(at) / "ledger"
-        directory.parent.mkdir()
-        acknowledged = run(directory, disk, Answers(disk.events))
-        if not disk.has_failed:
-            assert acknowledged == GIVEN
-            return
-        assert_nothing_is_acknowledged_after_the_failure(disk)
-        assert_opens_again(directory, [], acknowledged)
-
-
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-@pytest.mark.parametrize("kind", ["write", "sync", "rename", "create", "open_existing", "truncate", "unlink"])
-def test_whichever_operation_fails_during_recovery_the_next_opening_succeeds(
-    tmp_path: Path, kind: str, error: int
-) -> None:
-    answers = Answers()
-    with Ledger.open(tmp_path / "running", on_commit=answers, settings=SETTINGS, now=at_noon) as ledger:
-        append_each(ledger, answers, EARLIER)
-        torn = crash_image(tmp_path / "running", tmp_path / "torn")
-    cut_tail(segment_of(torn), 1)  # the mark or the second record: either way the first was acknowledged
-    segment_of(torn, 2).with_suffix(".log.tmp").write_bytes(b"half a file")
-    for at in count(1):
-        image = crash_image(torn, tmp_path / str(at))
-        disk = FaultyDisk().fail(kind, at=at, with_=error)
-        acknowledged = run(image, disk, Answers(disk.events))
-        if not disk.has_failed:
-            assert at > 1
-            return
-        assert_nothing_is_acknowledged_after_the_failure(disk)
-        assert_opens_again(image, EARLIER[:1], acknowledged)
+GIVEN = [b"signal-0", b"signal-1"]
 
 
 def test_after_a_failed_fsync_every_waiter_fails_with_outcome_unknown(tmp_path: Path) -> None:

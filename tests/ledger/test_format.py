@@ -1,25 +1,36 @@
 """FORMAT.md against the bytes: by a second decoder, by golden files, by its own example."""
 
 import hashlib
+import json
 import re
+import shutil
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from ledger import LedgerReader
 from ledger.format import TYPE_RECORD, encode_frame, seed_of
+from ledger.seal import encode_seal
 from tests.ledger.conftest import OpenLedger
-from tests.ledger.decoder import crc32c, decode
-from tests.ledger.faults import NOON, TODAY, Answers, FaultyDisk, append_each, one_batch, segment_of
+from tests.ledger.decoder import crc32c, decode, decode_seal
+from tests.ledger.faults import NOON, TODAY, Answers, FaultyDisk, append_each, one_batch, seal_path, segment_of
 
 GOLDEN = Path(__file__).parent / "golden"
+PRUNED = "2026-01-26"
+SEALED = "2026-01-27"
 LATE = "2026-01-28-late"
 FORMAT = Path(__file__).parents[2] / "ledger" / "FORMAT.md"
+SEAL_SECTION = FORMAT.read_text().split("## SEAL")[1].split("\n## ")[0]
 
 
 def test_a_golden_ledger_is_read_by_todays_code() -> None:
     reader = LedgerReader(GOLDEN)
     assert reader.ledger_id == "7a1c2e52-6f0b-4d52-9a6e-0c5d3c0e9b11"
     assert [(info.name, info.record_count, info.is_late) for info in reader.partitions()] == [
+        (PRUNED, 1, False),
+        (SEALED, 3, False),
         (LATE, 1, True),
         (TODAY, 4, False),
     ]
@@ -40,6 +51,40 @@ def test_the_golden_ledger_is_read_by_the_second_decoder() -> None:
     assert [frame.flags for frame in frames[2:5]] == [0, 1, 1]
     assert [frame.type for frame in decode(segment_of(GOLDEN, 2))][2:] == ["RECORD", "COMMIT_MARK"]
     assert [frame.payload for frame in decode(segment_of(GOLDEN, partition=LATE))][2] == b"late"
+
+
+def test_the_golden_seals_are_read_by_todays_code() -> None:
+    reader = LedgerReader(GOLDEN)
+    pruned, sealed = reader.partition(PRUNED), reader.partition(SEALED)
+    assert (pruned.is_pruned, sealed.is_pruned, pruned.damaged, sealed.damaged) == (True, False, False, False)
+    assert sealed.seal
+    assert pruned.seal
+    assert (sealed.seal.seal_number, sealed.seal.previous) == (2, pruned.seal.link)
+    assert sealed.seal.sealed_at == 1_769_580_000_000_000
+    assert [record.payload for record in reader.records(SEALED)] == [b"one", b"two", b"three"]
+    for info in (pruned, sealed):
+        assert info.seal
+        assert encode_seal(info.seal) == seal_path(GOLDEN, info.name).read_bytes()
+
+
+def test_the_golden_seals_are_read_by_the_second_decoder() -> None:
+    pruned, sealed = decode_seal(seal_path(GOLDEN, PRUNED)), decode_seal(seal_path(GOLDEN, SEALED))
+    assert (pruned["seal_number"], pruned["previous"]) == (1, None)
+    digest = json.loads(seal_path(GOLDEN, PRUNED).read_bytes())["sha256"]
+    assert sealed["previous"] == {"partition": PRUNED, "seal_number": 1, "sha256": digest}
+    assert set(sealed) == set(re.findall(r"^\| `(\w+)` \|", SEAL_SECTION, re.MULTILINE))
+
+
+def test_the_commands_of_format_md_check_a_golden_seal_by_hand() -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    (commands,) = re.findall(r"^    jq .*(?:\n    .+)*", SEAL_SECTION, re.MULTILINE)
+    for partition in (PRUNED, SEALED):
+        told = subprocess.run(commands, shell=True, cwd=GOLDEN / partition, capture_output=True, text=True, check=False)
+        digest = json.loads(seal_path(GOLDEN, partition).read_bytes())["sha256"]
+        assert told.stdout.splitlines()[0] == f"{digest}  -"
+        if partition == SEALED:
+            assert told.stdout.splitlines()[1:] == ["segment-00000001.log: OK", "segment-00000002.log: OK"]
 
 
 def test_what_is_written_today_is_what_format_md_says(open_ledger: OpenLedger, directory: Path) -> None:

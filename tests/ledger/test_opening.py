@@ -1,5 +1,6 @@
 """Opening what crashes, torn writes and rot left behind. Real files throughout."""
 
+import hashlib
 import json
 import random
 import shutil
@@ -13,9 +14,13 @@ from ledger import (
     LedgerReader,
     PartitionClosed,
     Recovered,
+    Seal,
+    SealedSegment,
+    SealState,
     SegmentInfo,
     SegmentState,
 )
+from ledger.seal import encode_seal
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     FIVE,
@@ -196,22 +201,27 @@ def test_a_seal_is_evidence_of_what_was_durable(crashed: Path) -> None:
 
 
 def test_a_pruned_partition_is_not_mistaken_for_loss(crashed: Path) -> None:
-    seal(crashed, reopened(crashed).segments[0], state="PRUNED")
+    seal(crashed, reopened(crashed).segments[0], state=SealState.PRUNED)
     segment_of(crashed).unlink()
     for partition in (reopened(crashed), LedgerReader(crashed).partition(TODAY)):
         assert (partition.is_pruned, partition.damaged, partition.record_count) == (True, False, 5)
         assert partition.highwater_sequence == 1 << 32 | 5
 
 
-def seal(directory: Path, info: SegmentInfo, **more: str) -> None:
-    entry = {
-        "file": segment_of(directory).name,
-        "ordinal": info.ordinal,
-        "segment_id": info.segment_id.hex(),
-        "record_count": info.record_count,
-        "byte_length": info.byte_length,
-    }
-    (directory / TODAY / "SEAL").write_text(json.dumps({"partition": TODAY, "segments": [entry], **more}))
+def seal(directory: Path, info: SegmentInfo, state: SealState = SealState.SEALED) -> None:
+    data = segment_of(directory).read_bytes()[: info.byte_length]
+    segment = SealedSegment(
+        segment_of(directory).name,
+        info.ordinal,
+        info.segment_id,
+        info.record_count,
+        info.byte_length,
+        hashlib.sha256(data).hexdigest(),
+    )
+    ledger_id = LedgerReader(directory).ledger_id
+    highwater = info.ordinal << 32 | info.record_count
+    told = Seal(ledger_id, TODAY, False, 0, info.record_count, highwater, 1, 1, None, (segment,), state)
+    (directory / TODAY / "SEAL").write_bytes(encode_seal(told))
 
 
 def test_an_unfrozen_segment_and_its_directory_are_made_durable_before_they_are_read(crashed: Path) -> None:
@@ -262,6 +272,15 @@ def test_frozen_segments_are_trusted_by_their_footer_and_not_read_at_opening(
     again = open_ledger(Answers(), disk=disk)
     assert again.partition(TODAY).record_count == 12
     assert disk.bytes_read < 2_000_000  # heads and tails of three segments of 4 MB
+
+
+def test_a_footer_that_nobody_pins_is_made_durable_before_anything_relies_on_it(crashed: Path) -> None:
+    """Its writer may have been killed between writing and syncing it."""
+    reopened(crashed)
+    disk = FaultyDisk()
+    reopened(crashed, disk)
+    name = "segment-00000001.log"
+    assert disk.events == [("open_existing", name), ("fsync", name)]
 
 
 def test_opening_tells_which_tails_it_cut_off_and_only_those(crashed: Path, open_ledger: OpenLedger) -> None:

@@ -1,5 +1,7 @@
 """Two writers, writers killed with -9, readers beside them: with real processes."""
 
+import random
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,24 +64,57 @@ def test_a_second_writer_in_another_process_is_refused_at_once(open_ledger: Open
     assert "another writer holds LOCK" in refused.stderr
 
 
-def test_killed_with_9_under_load_again_and_again_every_acknowledged_record_is_readable(directory: Path) -> None:
-    expected: dict[str, list[int]] = {}
-    for run, count in enumerate((1, 40, 700, 1300, 3000)):
+KILLS = 20
+SOAK_KILLS = 1000
+
+
+def killed_under_load(directory: Path, kills: int, seed: int) -> None:
+    """Each writer is killed at a moment of its own, and recovered by the next one."""
+    chance = random.Random(seed)
+    acknowledged = []
+    for run in range(kills):
         with writer_process(directory, f"run{run}") as process:
-            expected[f"run{run}"] = acknowledged_until(process, count)
+            numbers = acknowledged_until(process, chance.choice((1, 40, chance.randrange(1, 2000))))
+        assert numbers == list(range(1, len(numbers) + 1)), (seed, run)
+        acknowledged.append(len(numbers))
     settings = LedgerSettings(free_bytes_min=0)
     with Ledger.open(directory, on_commit=Answers(), settings=settings, now=at_noon) as ledger:
-        held = payloads_of(ledger.reader())
-        assert not any(info.damaged for info in ledger.partitions())
+        assert not any(info.damaged for info in ledger.partitions()), seed
+        assert_each_run_kept(payloads_of(ledger.reader()), acknowledged, seed)
+
+
+def assert_each_run_kept(held: list[bytes], acknowledged: list[int], seed: int) -> None:
+    """One after the other, each as a prefix of what it wrote that holds all it was told is durable."""
     at = 0
-    for prefix, numbers in expected.items():
-        assert numbers == list(range(1, len(numbers) + 1))
-        written = [entry for entry in held if entry.startswith(prefix.encode() + b"-")]
-        assert written[: len(numbers)] == [payload(prefix, number) for number in numbers]
-        assert written == [payload(prefix, number) for number in range(1, len(written) + 1)]
-        assert held[at : at + len(written)] == written
+    for run, count in enumerate(acknowledged):
+        prefix = f"run{run}"
+        written = [entry for entry in held[at:] if entry.startswith(prefix.encode() + b"-")]
+        assert held[at : at + len(written)] == written, (seed, run)
+        assert written == [payload(prefix, number) for number in range(1, len(written) + 1)], (seed, run)
+        assert len(written) >= count, (seed, run)
         at += len(written)
-    assert at == len(held)
+    assert at == len(held), seed
+
+
+def test_killed_with_9_under_load_again_and_again_every_acknowledged_record_is_readable(directory: Path) -> None:
+    killed_under_load(directory, KILLS, seed=9)
+
+
+@pytest.mark.soak
+def test_killed_with_9_a_thousand_times(directory: Path) -> None:
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")  # noqa: T201 - repeats the run
+    killed_under_load(directory, SOAK_KILLS, seed)
+
+
+def test_nothing_is_stale_after_kill_9(open_ledger: OpenLedger, directory: Path) -> None:
+    with writer_process(directory, "killed") as process:
+        acknowledged = len(acknowledged_until(process, 100))
+    assert (directory / "LOCK").exists()
+    answers = Answers()
+    ledger = open_ledger(answers)
+    append_each(ledger, answers, [b"at once"])
+    assert len(payloads_of(ledger.reader())) > acknowledged
 
 
 def test_a_reader_beside_a_live_writer_sees_a_growing_prefix_of_what_recovery_keeps(directory: Path) -> None:

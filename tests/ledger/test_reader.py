@@ -247,3 +247,18 @@ def test_the_highwater_is_a_sequence_and_the_count_is_a_count(open_ledger: OpenL
     info = ledger.partition(TODAY)
     assert (info.record_count, info.highwater_sequence) == (8, 3 << 32 | 2)
     assert all(before.ordinal + 1 == after.ordinal for before, after in pairwise(info.segments))
+
+
+def test_any_record_of_a_live_segment_is_read_without_what_lies_before_it(open_ledger: OpenLedger) -> None:
+    disk = CountingDisk()
+    answers = Answers()
+    ledger = open_ledger(answers, disk=disk)
+    payloads = [b"%05d" % number + bytes(4096) for number in range(1, 1301)]
+    append_at_once(ledger, answers, payloads)
+    for index in (1, 255, 256, 257, 258, 512, 513, 1024, 1025, 1300):
+        disk.bytes_read = 0
+        assert [record.payload for record in ledger.reader().ranges(TODAY, 1, [(index, index)])] == [
+            payloads[index - 1]
+        ]
+        assert disk.bytes_read < 3 * 1024 * 1024
+    assert list(ledger.reader().ranges(TODAY, 1, [(1301, 1400)])) == []

@@ -1,77 +1,203 @@
-"""The decision alone, as a pure function: every kind of evidence against every place of bad bytes."""
+"""The decision alone, as a pure function: every combination of its inputs falls into exactly one row of a table. Then
+the table of FORMAT.md, cell by cell, with real files.
+"""
 
-from itertools import product
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain, combinations, pairwise, product
+from pathlib import Path
 
 import pytest
 
-from ledger.recovery import Action, Evidence, Outcome, decide
+from ledger import Ledger, LedgerSettings, SegmentState
+from ledger.recovery import Action, Decision, Evidence, Outcome, decide
+from tests.ledger.faults import Answers, append_each, at_noon, cut_tail, flip_byte, frame_starts, reopened, segment_of
 
-END = 1000  # where the frames end; durable evidence, when there is some, reaches DURABLE
-DURABLE = 600
-COUNT = 9
+PLACES = range(5)  # byte offsets; four spans between them, of which any may be bad
+COUNTS = range(4)
 
-GAPS = {
-    "none": (),
-    "below": ((400, 500, 3),),
-    "across": ((560, 640, 5),),
-    "at the mark": ((600, 700, 6),),
-    "beyond": ((800, 900, 8),),
-    "below and beyond": ((400, 500, 3), (800, 900, 8)),
+
+def first_bad(evidence: Evidence) -> int:
+    return evidence.gaps[0][0] if evidence.gaps else max(PLACES) + 1
+
+
+def is_durable_and_bad(evidence: Evidence) -> bool:
+    """Byte by byte, the way nobody would compute it."""
+    bad = {offset for start, end, _ in evidence.gaps for offset in range(start, end)}
+    there = set(range(evidence.file_bytes)) - bad
+    return not set(range(evidence.durable_end)) <= there or evidence.known_count < (evidence.limit_record_count or 0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """`extent` is where the segment ends from then on, and how many records it is known to have held."""
+
+    is_met: Callable[[Evidence], bool]
+    outcome: Outcome
+    action: Action
+    extent: Callable[[Evidence], tuple[int, int]]
+
+
+def unproved(evidence: Evidence) -> tuple[int, int]:
+    """Beyond the proof nothing is kept from the next bad byte on; without one, all that was read is."""
+    beyond = [(offset, known) for offset, _, known in evidence.gaps if offset >= evidence.durable_end]
+    return beyond[0] if beyond else (max(evidence.limit, evidence.durable_end), evidence.known_count)
+
+
+ROWS = {
+    "a durable byte is bad or missing; a pin, SEAL or FOOTER says where it ends": Row(
+        lambda e: is_durable_and_bad(e) and e.limit_record_count is not None,
+        Outcome.DAMAGED,
+        Action.LEAVE,
+        lambda e: (e.limit, max(e.known_count, e.limit_record_count or 0)),
+    ),
+    "a durable byte is bad or missing; nobody says where it ends": Row(
+        lambda e: is_durable_and_bad(e) and e.limit_record_count is None, Outcome.DAMAGED, Action.LEAVE, unproved
+    ),
+    "bad bytes, none of them proved durable": Row(
+        lambda e: not is_durable_and_bad(e) and bool(e.gaps),
+        Outcome.TORN_TAIL,
+        Action.TRUNCATE_AND_FREEZE,
+        lambda e: (e.gaps[0][0], e.gaps[0][2]),
+    ),
+    "every byte accounted for, and it ends before the file does": Row(
+        lambda e: (
+            not is_durable_and_bad(e) and not e.gaps and e.limit_record_count is not None and e.limit < e.file_bytes
+        ),
+        Outcome.CLEAN,
+        Action.LEAVE,
+        lambda e: (e.limit, e.known_count),
+    ),
+    "every byte accounted for, and no FOOTER behind them": Row(
+        lambda e: (
+            not is_durable_and_bad(e) and not e.gaps and (e.limit_record_count is None or e.limit >= e.file_bytes)
+        ),
+        Outcome.CLEAN,
+        Action.FREEZE,
+        lambda e: (e.limit, e.known_count),
+    ),
 }
 
 
-def outcome_of(gaps: str, durable_end: int, file_bytes: int, limit: str) -> Outcome:
-    """What the table of FORMAT.md says, written the other way round: is a byte bad that was durable?"""
-    bad = {offset for start, end, _ in GAPS[gaps] for offset in range(start, end)}
-    bad |= set(range(file_bytes, 2 * END))
-    if bad & set(range(durable_end)):
-        return Outcome.DAMAGED
-    inside = bad & set(range(min(file_bytes, END)))
-    return Outcome.TORN_TAIL if inside else Outcome.CLEAN
+def every_evidence() -> list[Evidence]:
+    """What weigh() can come to: gaps begin below the limit and the file's end; a word for the end is proof up to it."""
+    spans = list(pairwise(PLACES))
+    some_gaps = list(chain.from_iterable(combinations(spans, n) for n in range(len(spans) + 1)))
+    return [
+        Evidence(file_bytes, tuple((start, end, start) for start, end in gaps), known, durable, limit, word)
+        for file_bytes, gaps, known, durable, limit, word in product(
+            PLACES, some_gaps, COUNTS, PLACES, PLACES, (None, *COUNTS)
+        )
+        if all(start < min(limit, file_bytes) for start, _ in gaps)
+        and (limit == file_bytes if word is None else durable >= limit)
+    ]
 
 
-@pytest.mark.parametrize(
-    ("gaps", "durable_end", "file_bytes", "limit"),
-    list(product(GAPS, (100, DURABLE, END), (END, 500), ("open", "pinned"))),
-)
-def test_the_outcome_is_damaged_exactly_when_a_durable_byte_is_bad(
-    gaps: str, durable_end: int, file_bytes: int, limit: str
+def test_every_evidence_leads_to_exactly_one_row_of_the_table() -> None:
+    met: Counter[str] = Counter()
+    for evidence in every_evidence():
+        names = [name for name, row in ROWS.items() if row.is_met(evidence)]
+        assert len(names) == 1, (evidence, names)
+        row = ROWS[names[0]]
+        assert decide(evidence) == Decision(row.outcome, row.action, *row.extent(evidence)), (names[0], evidence)
+        met[names[0]] += 1
+    assert set(met) == set(ROWS)
+    assert met.total() > 3000
+
+
+def test_what_is_not_damaged_loses_nothing_that_was_proved_durable() -> None:
+    for evidence in every_evidence():
+        decision = decide(evidence)
+        assert decision.byte_length >= evidence.durable_end or decision.action is Action.LEAVE, evidence
+        if decision.outcome is not Outcome.DAMAGED:
+            assert decision.byte_length <= first_bad(evidence), evidence
+
+
+def bad_header(directory: Path) -> None:
+    flip_byte(segment_of(directory), 8 + 60)
+
+
+def bad_record(number: int) -> Callable[[Path], None]:
+    return lambda directory: flip_byte(segment_of(directory), frame_starts(directory)[number - 1] + 48)
+
+
+def bad_end(directory: Path) -> None:
+    flip_byte(segment_of(directory), segment_of(directory).stat().st_size - 1)
+
+
+def cut_short(count: int) -> Callable[[Path], None]:
+    return lambda directory: cut_tail(segment_of(directory), count)
+
+
+def nothing(directory: Path) -> None: ...
+
+
+# (row, column) of FORMAT.md's second table -> (which files, what is done to them); None where it "cannot be".
+CELLS: dict[tuple[int, int], tuple[str, Callable[[Path], None]] | None] = {
+    (0, 0): ("crashed", nothing),
+    (0, 1): ("marked", nothing),
+    (0, 2): ("pinned", nothing),
+    (1, 0): ("crashed", bad_header),
+    (1, 1): ("marked", bad_header),
+    (1, 2): ("pinned", bad_header),
+    (2, 0): ("crashed", bad_record(5)),
+    (2, 1): ("marked", bad_record(2)),
+    (2, 2): ("unfrozen", bad_record(5)),
+    (3, 0): ("marked", bad_end),
+    (3, 1): None,
+    (3, 2): ("pinned", bad_end),
+    (4, 0): ("crashed", cut_short(1)),
+    (4, 1): None,
+    (4, 2): ("pinned", lambda directory: cut_tail(segment_of(directory), segment_of(directory).stat().st_size - 700)),
+}
+
+
+@pytest.fixture
+def pinned(crashed: Path) -> Path:
+    """Frozen by the next writer, and pinned by what that one wrote."""
+    answers = Answers()
+    settings = LedgerSettings(free_bytes_min=0)
+    with Ledger.open(crashed, on_commit=answers, settings=settings, now=at_noon) as ledger:
+        append_each(ledger, answers, [b"six"])
+    return crashed
+
+
+@pytest.fixture
+def unfrozen(pinned: Path) -> Path:
+    """Without the FOOTER that would be trusted unread."""
+    path = segment_of(pinned)
+    path.write_bytes(path.read_bytes()[: path.read_bytes().rindex(b'{"segment_id"') - 48])
+    return pinned
+
+
+def format_table() -> list[list[str]]:
+    text = (Path(__file__).parents[2] / "ledger" / "FORMAT.md").read_text()
+    rows = re.search(r"\| bad bytes begin .*\n\|---.*\n((?:\|.*\n)+)", text)
+    assert rows
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[1].splitlines()]
+
+
+def outcome_of(directory: Path) -> str:
+    info = reopened(directory).segments[0]
+    if info.state is SegmentState.DAMAGED:
+        return "damaged"
+    return "torn tail" if list(directory.rglob("*.torn")) else "clean"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_each_cell_of_the_table_in_format_md_is_what_happens(
+    cell: tuple[int, int], request: pytest.FixtureRequest
 ) -> None:
-    is_pinned = limit == "pinned"
-    durable_end = END if is_pinned else durable_end
-    held = tuple(gap for gap in GAPS[gaps] if gap[0] < file_bytes)
-    evidence = Evidence(
-        file_bytes=file_bytes,
-        gaps=held,
-        known_count=COUNT,
-        durable_end=durable_end,
-        limit=END if is_pinned else file_bytes,
-        limit_record_count=COUNT if is_pinned else None,
-    )
-    decision = decide(evidence)
-    assert decision.outcome is outcome_of(gaps, durable_end, file_bytes, limit)
-    if decision.outcome is Outcome.DAMAGED:
-        assert decision.action is Action.LEAVE
-        assert decision.byte_length >= durable_end
-    if decision.outcome is Outcome.TORN_TAIL:
-        assert decision.action is Action.TRUNCATE_AND_FREEZE
-        assert (decision.byte_length, decision.record_count) == (held[0][0], held[0][2])
-    if decision.outcome is Outcome.CLEAN:
-        assert decision.action is Action.FREEZE
-        assert (decision.byte_length, decision.record_count) == (evidence.limit, COUNT)
-
-
-def test_damage_below_the_mark_leaves_the_torn_tail_beyond_it_out() -> None:
-    evidence = Evidence(END, GAPS["below and beyond"], COUNT, DURABLE, END, None)
-    decision = decide(evidence)
-    assert (decision.outcome, decision.byte_length, decision.record_count) == (Outcome.DAMAGED, 800, 8)
-
-
-def test_a_pinned_segment_that_holds_fewer_records_than_its_pin_says_is_damaged() -> None:
-    decision = decide(Evidence(END, (), COUNT - 1, END, END, COUNT))
-    assert (decision.outcome, decision.record_count) == (Outcome.DAMAGED, COUNT)
-
-
-def test_bytes_beyond_the_pin_are_left_alone() -> None:
-    decision = decide(Evidence(END + 500, (), COUNT, END, END, COUNT))
-    assert (decision.outcome, decision.action, decision.byte_length) == (Outcome.CLEAN, Action.LEAVE, END)
+    row, column = cell
+    table = format_table()
+    assert (len(table), len(table[0])) == (5, 4), "a row or a column is new: put it into CELLS"
+    told = table[row][column + 1]
+    case = CELLS[cell]
+    if case is None:
+        assert told.startswith("cannot be")
+        return
+    directory: Path = request.getfixturevalue(case[0])
+    case[1](directory)
+    assert outcome_of(directory) in told

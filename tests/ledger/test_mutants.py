@@ -1,0 +1,49 @@
+"""Each mutant is killed by an ordinary test: were one of these bugs in the ledger, `make test` would say so."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.mutants import MUTANTS
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60
+
+AFTER_A_POWER_CUT = (
+    "test_power_loss.py::test_after_a_power_cut_everything_acknowledged_is_there_and_nothing_is_called_damaged"
+)
+ROT = "test_rot.py::test_whatever_rots_is_named_exactly_and_everything_else_is_served"
+
+KILLED_BY = {
+    "no directory fsync": f"{AFTER_A_POWER_CUT}[append]",
+    "no file fsync": f"{AFTER_A_POWER_CUT}[append]",
+    "acknowledged first": f"{AFTER_A_POWER_CUT}[append]",
+    "no CRC of headers": f"{ROT}[0]",
+    "no CRC of payloads": f"{ROT}[0]",
+    "late group acknowledgement": "test_writer.py::test_close_commits_what_is_queued_and_is_idempotent",
+    "fsync retried": "test_disk_failures.py::test_after_a_failed_fsync_every_waiter_fails_with_outcome_unknown",
+    "short write ignored": "test_writer.py::test_a_short_write_is_followed_by_the_rest",
+    "mark counted as durable before its fsync": f"{AFTER_A_POWER_CUT}[append]",
+    "SEAL before the FOOTER is durable": f"{AFTER_A_POWER_CUT}[seal]",
+    "FOOTER found and taken for durable": f"{AFTER_A_POWER_CUT}[seal after a death over a FOOTER]",
+    "SEAL found and taken for durable": f"{AFTER_A_POWER_CUT}[seal after a death over a SEAL]",
+}
+# A difference of two ledgers takes seconds to print, and nobody reads it.
+QUICKLY = ["-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider"]
+
+
+def test_every_mutant_has_its_test() -> None:
+    assert set(KILLED_BY) == set(MUTANTS)
+
+
+@pytest.mark.parametrize(("mutant", "test"), KILLED_BY.items(), ids=KILLED_BY)
+def test_the_mutant_is_killed(mutant: str, test: str) -> None:
+    """That the same test passes without the mutant is what the run shows that this one is part of."""
+    node = f"tests/ledger/{test}"
+    command = [sys.executable, "-m", "pytest", "-p", "tests.ledger.mutants", "--mutant", mutant, node, *QUICKLY]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert child.returncode == pytest.ExitCode.TESTS_FAILED, child.stdout + child.stderr
+    assert f"\nFAILED {node}" in child.stdout, child.stdout
+    assert "\nERROR " not in child.stdout, child.stdout

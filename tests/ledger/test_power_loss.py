@@ -1,0 +1,260 @@
+"""The power is cut after every operation: whatever may be left opens, and holds all that was acknowledged."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import count, product
+from pathlib import Path
+from random import Random, SystemRandom
+from stat import S_IMODE
+
+import pytest
+
+from ledger import Damage, Disk, Ledger, LedgerReader, LedgerSettings, Position
+from tests.ledger.conftest import STATES_EXAMINED
+from tests.ledger.faults import NOON, Answers, UnsyncedDisk
+from tests.ledger.power import power_loss
+from tests.ledger.power_scenarios import (
+    NEVER_MARKED,
+    SEALING_TIME,
+    Story,
+    append,
+    recorded,
+    recover,
+    restart,
+    rollover,
+    seal,
+    seal_dying_over_a_footer,
+    seal_dying_over_a_seal,
+)
+from tests.ledger.recording import Acknowledged, Appended, Image, Recorder, Recording, Sealed, image_of
+
+SEEDS_PER_CUT = 4
+SOAK_STATES = 100_000
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What had been promised when the power went."""
+
+    appended: frozenset[bytes] = frozenset()
+    acknowledged: tuple[Acknowledged, ...] = ()
+    sealed: frozenset[str] = frozenset()
+
+    def and_then(self, recording: Recording, at: int) -> "Promise":
+        done = recording.operations[:at]
+        return Promise(
+            self.appended | {each.payload for each in done if isinstance(each, Appended)},
+            (*self.acknowledged, *(each for each in done if isinstance(each, Acknowledged))),
+            self.sealed | {each.partition for each in done if isinstance(each, Sealed)},
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a state was found to hold, and where the record went that was appended to each partition afterwards."""
+
+    served: dict[Position, bytes]
+    sealed: frozenset[str]
+    next_positions: list[Position]
+    torn_tails: int
+
+    def hold(self, promise: Promise) -> None:
+        for told in promise.acknowledged:
+            assert self.served.get(told.position) == told.payload, f"{told.payload[:9]!r} was acknowledged"
+            for after in self.next_positions:
+                if after.partition == told.position.partition:
+                    assert after.sequence > told.position.sequence
+        assert set(self.served.values()) <= promise.appended
+        assert promise.sealed <= self.sealed
+
+
+def kept(image: Image, where: Path) -> Kept:
+    """Opens the state twice, reads it, and appends to it."""
+    directory = image.laid_out(where) / "ledger"
+    try:
+        outside = served_outside(directory)
+        with opened(directory, Answers()) as ledger:
+            served = served_by(ledger)
+            sealed = sealed_by(ledger)
+            torn_tails = len(ledger.recovered.torn_files)
+            assert [told for name in sealed for told in ledger.reader().verify(name) if isinstance(told, Damage)] == []
+        assert outside.items() <= served.items(), "a reader was shown more than recovery keeps"
+        assert sealed == {Path(name).parent.name for name in image.files if Path(name).name == "SEAL"}
+        assert all(is_read_only(path) for name in sealed for path in (directory / name).glob("*.log"))
+        settled = image_of(where)
+        answers = Answers()
+        with opened(directory, answers) as ledger:
+            assert image_of(where) == settled, "opening again changed a file"
+            assert served_by(ledger) == served, "opening again served something else"
+            after = [appended(ledger, answers, moment) for moment in (SEALING_TIME, NOON)]
+            assert all(read_back(ledger, position) == [payload] for position, payload in after)
+        for position, _ in after:
+            assert all(position.sequence > old.sequence for old in served if old.partition == position.partition)
+        return Kept(served, sealed, [position for position, _ in after], torn_tails)
+    finally:
+        shutil.rmtree(where)
+
+
+def opened(directory: Path, answers: Answers) -> Ledger:
+    settings = LedgerSettings(free_bytes_min=0, idle_mark_s=NEVER_MARKED)
+    return Ledger.open(directory, on_commit=answers, settings=settings, disk=UnsyncedDisk(), now=lambda: SEALING_TIME)
+
+
+def appended(ledger: Ledger, answers: Answers, moment: datetime) -> tuple[Position, bytes]:
+    payload = f"afterwards {moment}".encode()
+    ledger.append(payload, moment, payload)
+    return answers.positions(payload)[0], payload
+
+
+def sealed_by(ledger: Ledger) -> frozenset[str]:
+    sealed = {info.name: info.seal for info in ledger.partitions() if info.is_sealed}
+    seals = sorted((seal for seal in sealed.values() if seal), key=lambda seal: seal.seal_number)
+    assert len(seals) == len(sealed), "a SEAL cannot be read"
+    assert [seal.seal_number for seal in seals] == list(range(1, len(seals) + 1))
+    assert [seal.previous for seal in seals] == [None, *(seal.link for seal in seals)][: len(seals)]
+    return frozenset(sealed)
+
+
+def is_read_only(path: Path) -> bool:
+    return S_IMODE(path.stat().st_mode) == 0o444
+
+
+def read_back(ledger: Ledger, position: Position) -> list[bytes]:
+    records = ledger.reader().records(position.partition, from_sequence=position.sequence)
+    return [record.payload for record in records]
+
+
+def served_by(ledger: Ledger) -> dict[Position, bytes]:
+    assert ledger.recovered.damaged == ()
+    served = served_in_order(ledger.reader())
+    assert not any(info.damaged for info in ledger.partitions())
+    return served
+
+
+def served_outside(directory: Path) -> dict[Position, bytes]:
+    """By a reader that looks before any writer has: it sees what is proved durable."""
+    if not (directory / "ledger.json").exists():
+        return {}
+    reader = LedgerReader(directory)
+    served = served_in_order(reader)
+    assert not any(info.damaged for info in reader.partitions())
+    return served
+
+
+def served_in_order(reader: LedgerReader) -> dict[Position, bytes]:
+    served = {}
+    for info in reader.partitions():
+        records = list(reader.records(info.name))
+        sequences = [record.position.sequence for record in records]
+        assert sequences == sorted(set(sequences))
+        served.update({record.position: record.payload for record in records})
+    return served
+
+
+class Exploration:
+    """Examines states, and counts those that are distinct by the hash of their image."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        self.states: set[str] = set()
+        self.torn_tails = 0
+
+    def explore(self, recording: Recording, promise: Promise, way: str) -> None:
+        """Every operation as cut point, the last one first: there is most to lose. Each state is held to whatever had
+        been promised at any point that it can come from."""
+        held: dict[str, Kept] = {}
+        for at, seed in product(reversed(recording.cut_points()), range(SEEDS_PER_CUT)):
+            image = power_loss(recording, at=at, seed=seed)
+            try:
+                if image.digest not in held:
+                    held[image.digest] = self._examine(image)
+                held[image.digest].hold(promise.and_then(recording, at))
+            except Exception as error:
+                last = recording.operations[max(0, at - 3) : at]
+                error.add_note(f"{way} > power_loss(at={at}, seed={seed}) after {last}")
+                raise
+
+    def _examine(self, image: Image) -> Kept:
+        found = kept(image, self.where / "image")
+        if "ledger/ledger.json" in image.files:  # its id is random: no two recordings share a state from here on
+            self.states.add(image.digest)
+            self.torn_tails += found.torn_tails
+        return found
+
+
+def explore_story(story: Story, exploration: Exploration, seed: int) -> None:
+    recording = recorded(story, exploration.where / str(seed), seed)
+    exploration.explore(recording, Promise(), f"{story.__name__}, seed {seed}")
+
+
+def explore_recovery(depth: int, exploration: Exploration, seed: int) -> None:
+    """The power goes, the ledger is opened, and the power goes again during that, `depth` times in a row."""
+    chance = Random(seed)
+    story = chance.choice([append, rollover, restart, seal, seal_dying_over_a_footer, seal_dying_over_a_seal])
+    promise, way = Promise(), f"{story.__name__}, seed {seed}"
+    recording = recorded(story, exploration.where / str(seed), seed)
+    for level in range(depth):
+        at = chance.randrange(len(recording.operations) // 2, len(recording.operations) + 1)
+        image = power_loss(recording, at=at, seed=seed)
+        promise = promise.and_then(recording, at)
+        way += f" > power_loss(at={at}, seed={seed})"
+        recording = recorded(recover, exploration.where / f"{seed} {level}", seed, image)
+    exploration.explore(recording, promise, way)
+
+
+Explore = Callable[[Exploration, int], None]
+SCENARIOS: dict[str, tuple[Explore, int]] = {
+    "append": (partial(explore_story, append), 300),
+    "rollover": (partial(explore_story, rollover), 250),
+    "restart": (partial(explore_story, restart), 250),
+    "seal": (partial(explore_story, seal), 200),
+    "seal after a death over a FOOTER": (partial(explore_story, seal_dying_over_a_footer), 200),
+    "seal after a death over a SEAL": (partial(explore_story, seal_dying_over_a_seal), 200),
+    "recovery": (partial(explore_recovery, 1), 250),
+    "recovery of a recovery": (partial(explore_recovery, 2), 200),
+    "recovery of a recovery of a recovery": (partial(explore_recovery, 3), 200),
+}
+
+
+def explored(name: str, where: Path, states_min: int, first_seed: int) -> Exploration:
+    """Whole recordings, until there are enough states."""
+    exploration = Exploration(where)
+    for seed in count(first_seed):
+        SCENARIOS[name][0](exploration, seed)
+        if len(exploration.states) >= states_min:
+            break
+    return exploration
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_after_a_power_cut_everything_acknowledged_is_there_and_nothing_is_called_damaged(
+    where: Path, name: str, record_property: Callable[[str, object], None]
+) -> None:
+    exploration = explored(name, where, SCENARIOS[name][1], 0)
+    assert len(exploration.states) >= SCENARIOS[name][1] >= 200
+    assert exploration.torn_tails > 0
+    record_property(STATES_EXAMINED, f"{name} {len(exploration.states)}")
+
+
+def test_every_way_to_change_a_disk_is_written_down() -> None:
+    reading = {"drop_cache", "read", "size", "identity", "has_name", "names", "exists", "is_writable", "free_bytes"}
+    public = {name for name in vars(Disk) if not name.startswith("_")}
+    assert public - reading - {"close"} == public & set(vars(Recorder))
+
+
+def test_at_least_two_thousand_distinct_states_are_examined() -> None:
+    assert sum(states_min for _, states_min in SCENARIOS.values()) >= 2000
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_after_any_of_very_many_power_cuts_everything_acknowledged_is_there(where: Path, name: str) -> None:
+    seed = int(os.environ.get("POWER_LOSS_SEED", SystemRandom().randrange(1 << 32)))
+    print(f"\n{name}: POWER_LOSS_SEED={seed}")  # noqa: T201 - it repeats the run
+    share = SCENARIOS[name][1] / sum(states_min for _, states_min in SCENARIOS.values())
+    states = len(explored(name, where, round(SOAK_STATES * share), seed).states)
+    print(f"{states} states")  # noqa: T201 - what the soak is for
