@@ -443,7 +443,7 @@ Global___GetSignalResponse: _TypeAlias = GetSignalResponse  # noqa: Y015
 
 @_typing.final
 class ListSignalsRequest(_message.Message):
-    """Request of ListSignals. All filters that are set must hold."""
+    """Request of ListSignals. All filters that are set must hold. Of times, what is finer than a microsecond is cut off."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -468,7 +468,7 @@ class ListSignalsRequest(_message.Message):
 
     @_builtins.property
     def emitted_before(self) -> _timestamp_pb2.Timestamp:
-        """Latest emitted_at, excluded. Optional."""
+        """Latest emitted_at, excluded. Optional. After emitted_from."""
 
     @_builtins.property
     def deterministic_trace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -502,6 +502,7 @@ class ListSignalsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INDEXED_THROUGH_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """For the next page; empty at the end. Output only."""
     @_builtins.property
@@ -510,7 +511,13 @@ class ListSignalsResponse(_message.Message):
 
     @_builtins.property
     def indexed_through(self) -> _ledger_record_pb2.LedgerPosition:
-        """Everything up to here was considered, this position included. Output only."""
+        """Everything up to here was considered, this position included; absent when nothing is indexed yet. Output only."""
+
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_record_pb2.LedgerPosition]:
+        """Events that belong to this page and cannot be read, in the order of events; they count towards page_size.
+        Output only.
+        """
 
     def __init__(
         self,
@@ -518,10 +525,11 @@ class ListSignalsResponse(_message.Message):
         events: _abc.Iterable[_signal_event_pb2.SignalEvent] | None = ...,
         next_page_token: _builtins.str = ...,
         indexed_through: _ledger_record_pb2.LedgerPosition | None = ...,
+        unreadable: _abc.Iterable[_ledger_record_pb2.LedgerPosition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["indexed_through", b"indexed_through"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "indexed_through", b"indexed_through", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "indexed_through", b"indexed_through", "next_page_token", b"next_page_token", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,16 +99,18 @@ class SignalServiceServicer:
 
     def GetSignal(self, request, context):
         """One event by its signal_id, as it stands in the ledger. Scope signals.read.
-        INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: it may
-        be there), DATA_LOSS (LEDGER_DAMAGED).
+        INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND: it was not in the ledger when the call came; with
+        damaged_record_count when records are unreadable, among which it may be), UNAVAILABLE (INDEX_BEHIND, with RetryInfo:
+        it may be there), DATA_LOSS (LEDGER_DAMAGED, with sequences: it is there and cannot be read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSignals(self, request, context):
-        """Events in the order of emitted_at, then signal_id. Scope signals.read.
-        INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN).
+        """Events in the order of emitted_at, then signal_id; each signal once, as its first append. Scope signals.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: the index cannot
+        be asked now).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,12 +55,14 @@ class SignalServiceStub:
     """
     GetSignal: _grpc.UnaryUnaryMultiCallable[_signal_service_pb2.GetSignalRequest, _signal_service_pb2.GetSignalResponse]
     """One event by its signal_id, as it stands in the ledger. Scope signals.read.
-    INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: it may
-    be there), DATA_LOSS (LEDGER_DAMAGED).
+    INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND: it was not in the ledger when the call came; with
+    damaged_record_count when records are unreadable, among which it may be), UNAVAILABLE (INDEX_BEHIND, with RetryInfo:
+    it may be there), DATA_LOSS (LEDGER_DAMAGED, with sequences: it is there and cannot be read).
     """
     ListSignals: _grpc.UnaryUnaryMultiCallable[_signal_service_pb2.ListSignalsRequest, _signal_service_pb2.ListSignalsResponse]
-    """Events in the order of emitted_at, then signal_id. Scope signals.read.
-    INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN).
+    """Events in the order of emitted_at, then signal_id; each signal once, as its first append. Scope signals.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: the index cannot
+    be asked now).
     """
     WatchSignals: _grpc.UnaryStreamMultiCallable[_signal_service_pb2.WatchSignalsRequest, _signal_service_pb2.WatchSignalsResponse]
     """Events in the order of the ledger, from a cursor or from now on, without end. Scope signals.read.
@@ -94,12 +96,14 @@ class SignalServiceAsyncStub(SignalServiceStub):
     """
     GetSignal: _aio.UnaryUnaryMultiCallable[_signal_service_pb2.GetSignalRequest, _signal_service_pb2.GetSignalResponse]  # type: ignore[assignment]
     """One event by its signal_id, as it stands in the ledger. Scope signals.read.
-    INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: it may
-    be there), DATA_LOSS (LEDGER_DAMAGED).
+    INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND: it was not in the ledger when the call came; with
+    damaged_record_count when records are unreadable, among which it may be), UNAVAILABLE (INDEX_BEHIND, with RetryInfo:
+    it may be there), DATA_LOSS (LEDGER_DAMAGED, with sequences: it is there and cannot be read).
     """
     ListSignals: _aio.UnaryUnaryMultiCallable[_signal_service_pb2.ListSignalsRequest, _signal_service_pb2.ListSignalsResponse]  # type: ignore[assignment]
-    """Events in the order of emitted_at, then signal_id. Scope signals.read.
-    INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN).
+    """Events in the order of emitted_at, then signal_id; each signal once, as its first append. Scope signals.read.
+    INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: the index cannot
+    be asked now).
     """
     WatchSignals: _aio.UnaryStreamMultiCallable[_signal_service_pb2.WatchSignalsRequest, _signal_service_pb2.WatchSignalsResponse]  # type: ignore[assignment]
     """Events in the order of the ledger, from a cursor or from now on, without end. Scope signals.read.
@@ -148,8 +152,9 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_signal_service_pb2.GetSignalResponse, _abc.Awaitable[_signal_service_pb2.GetSignalResponse]]:
         """One event by its signal_id, as it stands in the ledger. Scope signals.read.
-        INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: it may
-        be there), DATA_LOSS (LEDGER_DAMAGED).
+        INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (SIGNAL_NOT_FOUND: it was not in the ledger when the call came; with
+        damaged_record_count when records are unreadable, among which it may be), UNAVAILABLE (INDEX_BEHIND, with RetryInfo:
+        it may be there), DATA_LOSS (LEDGER_DAMAGED, with sequences: it is there and cannot be read).
         """
 
     @_abc_1.abstractmethod
@@ -158,8 +163,9 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signal_service_pb2.ListSignalsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_signal_service_pb2.ListSignalsResponse, _abc.Awaitable[_signal_service_pb2.ListSignalsResponse]]:
-        """Events in the order of emitted_at, then signal_id. Scope signals.read.
-        INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN).
+        """Events in the order of emitted_at, then signal_id; each signal once, as its first append. Scope signals.read.
+        INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN), UNAVAILABLE (INDEX_BEHIND, with RetryInfo: the index cannot
+        be asked now).
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,45 @@
+"""What a request for a list may ask, checked before anything is looked up."""
+
+from contract.checks import (
+    MessageRules,
+    Presence,
+    Rule,
+    anything,
+    ascii_text,
+    instant,
+    pattern,
+    repeated,
+    violations_of,
+)
+from contract.errors import Violation, invalid_signal
+from contract.limits import ID_CHARS_MAX, PAGE_FILTER_ITEMS_MAX, TRACE_ID_DIGITS
+from omen.v1.signal_service_pb2 import ListSignalsRequest
+
+
+def check_list_signals(request: ListSignalsRequest) -> None:
+    """Of the filters alone; `pages` checks the rest. Raises ContractError: INVALID_SIGNAL with violations."""
+    if violations := violations_of(request, LIST_SIGNALS):
+        raise invalid_signal(violations)
+
+
+def range_is_not_empty(request: ListSignalsRequest) -> list[Violation]:
+    if not (request.HasField("emitted_from") and request.HasField("emitted_before")):
+        return []
+    if request.emitted_from.ToNanoseconds() < request.emitted_before.ToNanoseconds():
+        return []
+    return [Violation("emitted_before", "must be after emitted_from")]
+
+
+LIST_SIGNALS = MessageRules(
+    Rule("emitted_from", instant, Presence.OPTIONAL),
+    Rule("emitted_before", instant, Presence.OPTIONAL),
+    Rule(
+        "deterministic_trace_ids",
+        repeated(
+            pattern(f"[0-9a-f]{{{TRACE_ID_DIGITS}}}", "must be 16 lower-case hex digits"), most=PAGE_FILTER_ITEMS_MAX
+        ),
+    ),
+    Rule("category", anything),
+    Rule("source_event_id", ascii_text(ID_CHARS_MAX)),
+    relations=(range_is_not_empty,),
+)
