@@ -26,12 +26,16 @@ from omen_server.emission import Emitter
 from omen_server.intake import Intake
 from omen_server.journal import Journal, open_journal
 from omen_server.pause import PauseSwitch, open_pause_switch
+from omen_server.scrub import scrub
+from omen_server.sealing import seal_due
 from omen_server.services.delivery import DeliveryService
 from omen_server.services.ledger import LedgerService
 from omen_server.services.pipeline import PipelineService
 from omen_server.services.signals import SignalService
 from omen_server.services.stats import StatsService
 from omen_server.settings import OmenSettings
+from omen_server.signal_index import SignalIndex, open_signal_index
+from omen_server.stored_signals import StoredSignals
 from omen_server.tasks import beside
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from serving import Mount
@@ -53,14 +57,15 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
     """
     async with (
         open_journal(settings.ledger_dir) as journal,
+        open_signal_index(settings.ledger_dir, journal) as index,
         open_pause_switch(settings.ledger_dir / "delivery.db") as pause,
         serving.channel(settings.riskcast_target) as riskcast,
     ):
         delivery = Delivery(journal, IngestServiceStub(riskcast), pause, now=utc_now, jitter=random.Random())
         await delivery.survey()
         async with (
-            beside(delivery.run(), fail_with(journal)),
-            serving.serve(settings.listen, mounts(journal, delivery, pause), domain=DOMAIN) as running,
+            beside(delivery.run(), seal_due(journal, utc_now), scrub(journal), fail_with(journal)),
+            serving.serve(settings.listen, mounts(journal, index, delivery, pause), domain=DOMAIN) as running,
         ):
             running.set_ready()
             log.info("serving", port=running.port, ledger_id=journal.ledger_id)
@@ -70,10 +75,10 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             delivery.stop_waiting("OMEN is shutting down")  # they are in the ledger, and delivered after the next start
 
 
-def mounts(journal: Journal, delivery: Delivery, pause: PauseSwitch) -> list[Mount]:
+def mounts(journal: Journal, index: SignalIndex, delivery: Delivery, pause: PauseSwitch) -> list[Mount]:
     """Every service of omen.v1 and what serves it."""
     emitter = Emitter(journal, now=utc_now)
-    signals = SignalService(emitter, journal, delivery)
+    signals = SignalService(emitter, StoredSignals(journal, index), delivery, journal.ledger_id)
     pipeline = PipelineService(Intake(emitter))
     ledger = LedgerService(journal)
     deliveries = DeliveryService(delivery, pause, now=utc_now)

@@ -4,7 +4,7 @@ Ledger errors become errors of the contract here, and nowhere else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,9 +18,11 @@ from ledger import (
     Disk,
     Ledger,
     LedgerClosed,
+    LedgerDamaged,
     LedgerError,
     LedgerFull,
     LedgerSettings,
+    NotDue,
     PartitionClosed,
     PartitionInfo,
     Position,
@@ -28,6 +30,9 @@ from ledger import (
     Recovered,
 )
 from ledger.routing import due_at
+from ledger.seal import Seal
+from ledger.times import moment_of
+from ledger.verify import Damage, Progress, Verified
 from omen_server.outcome import Outcome
 
 T = TypeVar("T")
@@ -42,6 +47,8 @@ DEFAULT_DISK = Disk()
 ANSWERS: dict[type[LedgerError], tuple[Reason, float | None, str]] = {
     QueueFull: (Reason.QUEUE_FULL, 0.1, "too many records wait for the disk"),  # for tens of milliseconds
     PartitionClosed: (Reason.PARTITION_CLOSED, None, "the partition of emitted_at takes no more records"),
+    NotDue: (Reason.NOT_DUE, None, "the partition still takes records"),
+    LedgerDamaged: (Reason.LEDGER_DAMAGED, None, "the partition is damaged"),
     LedgerClosed: (Reason.SHUTTING_DOWN, None, "the server is shutting down"),
     LedgerFull: (Reason.LEDGER_FULL, 30.0, "the disk of the ledger is full"),  # somebody has to free space
 }
@@ -50,7 +57,8 @@ UNAVAILABLE = (Reason.LEDGER_UNAVAILABLE, 1.0, "the ledger has stopped; whether 
 
 def contract_error(error: LedgerError) -> ContractError:
     reason, retry_delay_s, message = ANSWERS.get(type(error), UNAVAILABLE)
-    return ContractError(reason, message, retry_delay_s=retry_delay_s)
+    metadata = {"due_at": moment_of(error.due_at).isoformat()} if isinstance(error, NotDue) else {}
+    return ContractError(reason, message, metadata=metadata, retry_delay_s=retry_delay_s)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +79,7 @@ class Journal:
         self._loop = loop
         self._settings = settings
         self._ledger: Ledger
-        self._on_durable: Callable[[Durable], None] = lambda durable: None
+        self._followers: list[Callable[[Durable], None]] = []
         self._failed: asyncio.Future[LedgerError] = loop.create_future()
 
     @property
@@ -84,8 +92,11 @@ class Journal:
         return due_at(partition, self._settings)
 
     def follow(self, on_durable: Callable[[Durable], None]) -> None:
-        """From now on call `on_durable` with every batch that became durable, in order, before its appends return."""
-        self._on_durable = on_durable
+        """From now on call `on_durable` with every batch that became durable, in order, before its appends return.
+
+        Several may follow; none may raise, nor take long.
+        """
+        self._followers.append(on_durable)
 
     def append(
         self, payload: bytes, emitted_at: datetime, listener: asyncio.Future[Outcome] | None = None
@@ -104,6 +115,24 @@ class Journal:
 
     async def partitions(self) -> list[PartitionInfo]:
         return await self.read(lambda ledger: ledger.partitions())
+
+    def due_partitions(self, now: datetime) -> list[str]:
+        """Those that take no more records and are not sealed yet, by name."""
+        return self._ledger.due_partitions(now)
+
+    async def seal(self, partition: str) -> Seal:
+        """Seal a partition that is due, or give back the seal it has. KeyError when there is none of that name.
+
+        Raises ContractError: NOT_DUE, LEDGER_DAMAGED, LEDGER_FULL, SHUTTING_DOWN, LEDGER_UNAVAILABLE.
+        """
+        try:
+            return await self.read(lambda ledger: ledger.seal(partition))
+        except LedgerError as error:
+            raise contract_error(error) from error
+
+    async def verification(self, partition: str) -> Iterator[Progress | Damage | Verified]:
+        """Re-reads every byte of a partition, a step at a time. KeyError when there is none of that name."""
+        return await self.read(lambda ledger: ledger.reader().verify(partition))
 
     async def read(self, query: Callable[[Ledger], T]) -> T:
         """Run a reading of the ledger on a thread: files are not read on the event loop."""
@@ -124,8 +153,8 @@ class Journal:
                 durable.append((pending, result))
             elif not pending.appended.done():
                 pending.appended.set_exception(contract_error(result))
-        if durable:
-            self._on_durable(durable)
+        for follower in self._followers if durable else ():
+            follower(durable)
         for pending, position in durable:
             if not pending.appended.done():
                 pending.appended.set_result(position)
@@ -144,6 +173,8 @@ def announce(recovered: Recovered) -> None:
             record_count=segment.record_count,
             damaged_records=segment.damaged,
         )
+    for partition in recovered.damaged_seals:
+        log.error("ledger_seal_damaged", partition=partition)
     for path in recovered.torn_files:
         log.warning("ledger_tail_torn", partition=path.parent.name, kept_as=path.name)
 

@@ -1,9 +1,11 @@
 """Ledger records and positions in the words of the contract."""
 
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ledger import Position, Record
+from ledger import IndexFields, Position, Record
 from omen.v1 import ledger_record_pb2 as pb
+from omen.v1.signal_event_pb2 import SignalEvent
 
 
 def ledger_position(ledger_id: str, position: Position) -> pb.LedgerPosition:
@@ -22,3 +24,15 @@ def ledger_record(ledger_id: str, record: Record) -> pb.LedgerRecord:
     return pb.LedgerRecord(
         position=ledger_position(ledger_id, record.position), written_at=written_at, event=record.payload
     )
+
+
+def index_fields(payload: bytes) -> IndexFields | None:
+    """What a SignalEvent is looked for by; None for bytes that are none."""
+    try:
+        event = SignalEvent.FromString(payload)
+    except DecodeError:
+        return None
+    if not event.signal_id:
+        return None
+    category = event.signal.category
+    return IndexFields(event.signal_id, event.deterministic_trace_id, category, event.source_event_id)

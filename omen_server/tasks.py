@@ -1,9 +1,11 @@
 """Running things side by side."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
@@ -36,3 +38,9 @@ async def beside(*coroutines: Coroutine[Any, Any, object]) -> AsyncIterator[None
         if len(failures.exceptions) > 1:
             raise
         raise failures.exceptions[0] from None
+
+
+async def each_on_a_thread(items: Iterator[T]) -> AsyncIterator[T]:
+    """The items of an iterator that reads files: each step of it on a thread, none on the event loop."""
+    while (item := await asyncio.to_thread(next, items, None)) is not None:
+        yield item

@@ -3,7 +3,8 @@
 import enum
 import json
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,6 +13,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from contract.errors import ErrorDetails
@@ -40,6 +42,7 @@ class Exit(enum.IntEnum):
 
 EXITS = {
     grpc.StatusCode.INVALID_ARGUMENT: Exit.USAGE,
+    grpc.StatusCode.FAILED_PRECONDITION: Exit.USAGE,
     grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
     grpc.StatusCode.UNAUTHENTICATED: Exit.DENIED,
     grpc.StatusCode.PERMISSION_DENIED: Exit.DENIED,
@@ -94,6 +97,16 @@ class Printer:
             # What others wrote is shown as it is: brackets and colons in a title are no markup.
             width = None if sys.stdout.isatty() else PIPED_COLUMNS
             Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Takes (bytes done, bytes in all) while the block runs, and shows it on stderr, on a terminal alone."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def say(text: str) -> None:

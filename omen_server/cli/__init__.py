@@ -7,7 +7,7 @@ import typer
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from ledger.format import FORMAT_VERSION
-from omen_server.cli import delivery, intake, ledger, serve
+from omen_server.cli import delivery, intake, ledger, serve, upkeep
 from omen_server.demo.command import demo
 from omen_server.domain import RULESET_VERSION
 
@@ -20,6 +20,9 @@ app.command("serve")(serve.serve)
 app.command("process")(intake.process)
 app.command("emit")(intake.emit)
 app.command("demo")(demo)
+ledger.app.command("verify")(upkeep.verify)
+ledger.app.command("seal")(upkeep.seal)
+ledger.app.command("backup")(upkeep.backup)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(delivery.app, name="delivery")
 

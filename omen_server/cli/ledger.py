@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ledger import LedgerError, LedgerReader, PartitionInfo, Record
+from ledger import LedgerError, LedgerReader, PartitionInfo, Record, SegmentState
 from ledger.positions import sequence_of
+from ledger.times import moment_of
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.settings import OmenSettings
 from serving.console import Exit, Output, Printer, fields, finish, say
@@ -17,8 +17,8 @@ from serving.settings import SettingsRefused, load
 
 app = typer.Typer(help="Read the ledger, with or without a server beside it.", no_args_is_help=True)
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LS_COLUMNS = ("partition", "state", "records", "segments", "bytes", "highwater_sequence", "damaged_records")
+DAMAGE_COLUMNS = ("partition", "segment", "first_sequence", "last_sequence", "what")
 CAT_COLUMNS = ("sequence", "written_at", "signal_id", "probability", "confidence", "title")
 
 Directory = Annotated[Path | None, typer.Option("--dir", help="The ledger's directory; OMEN_LEDGER_DIR by default.")]
@@ -62,6 +62,39 @@ def cat(
     finish(Exit.INTEGRITY if info.damaged else Exit.OK)
 
 
+@app.command()
+def show(
+    signal_id: Annotated[str, typer.Argument(help="The signal, for example OMEN-886183D04566.")],
+    directory: Directory = None,
+    output: Format = Output.JSON,
+) -> None:
+    """Show the first record of one signal. Exit code 3 when the ledger has none, 7 when it may be an unreadable one."""
+    with reading(directory) as reader, Printer(output, CAT_COLUMNS) as printer:
+        record = first_record_of(reader, signal_id)
+        if record:
+            event = SignalEvent.FromString(record.payload)
+            printer.add(record_row(record, event), record_data(record, event))
+        is_damaged = any(info.damaged for info in reader.partitions())
+    if record is None:
+        say(f"no signal {signal_id} in what can be read" if is_damaged else f"no signal {signal_id}")
+        finish(Exit.INTEGRITY if is_damaged else Exit.NOT_FOUND)
+
+
+@app.command()
+def damage(directory: Directory = None, output: Format = Output.TABLE) -> None:
+    """List what is known to be damaged, and the torn tails that recovery kept. Exit code 7 when anything is damaged.
+
+    Finished segments are trusted here; `verify` reads every byte.
+    """
+    with reading(directory) as reader, Printer(output, DAMAGE_COLUMNS) as printer:
+        partitions = reader.partitions()
+        for row in (row for info in partitions for row in damage_rows(info)):
+            printer.add(row)
+        for path in reader.torn_files():
+            printer.add({"partition": path.parent.name, "what": f"torn tail kept as {path.name}"})
+    finish(Exit.INTEGRITY if any(info.damaged for info in partitions) else Exit.OK)
+
+
 @contextmanager
 def reading(directory: Path | None) -> Iterator[LedgerReader]:
     """A reader of the directory; what is not there or not readable ends the command with a line and an exit code."""
@@ -94,6 +127,34 @@ def partition_row(info: PartitionInfo) -> dict[str, object]:
     }
 
 
+def damage_rows(info: PartitionInfo) -> Iterator[dict[str, object]]:
+    if info.is_seal_damaged:
+        yield {"partition": info.name, "what": "SEAL cannot be read"}
+    for segment in info.segments:
+        for first, last in segment.damaged:
+            yield {
+                "partition": info.name,
+                "segment": segment.ordinal,
+                "first_sequence": sequence_of(segment.ordinal, first),
+                "last_sequence": sequence_of(segment.ordinal, last),
+                "what": "records cannot be read",
+            }
+        if segment.state is SegmentState.DAMAGED and not segment.damaged:
+            yield {"partition": info.name, "segment": segment.ordinal, "what": "damaged outside its records"}
+
+
+def first_record_of(reader: LedgerReader, signal_id: str) -> Record | None:
+    """The one written first, by reading everything: it needs neither a server nor an index."""
+    needle = signal_id.encode()
+    found = (
+        record
+        for info in reader.partitions()
+        for record in reader.records(info.name)
+        if needle in record.payload and SignalEvent.FromString(record.payload).signal_id == signal_id
+    )
+    return min(found, key=lambda record: (record.written_at, record.position.partition), default=None)
+
+
 def record_row(record: Record, event: SignalEvent) -> dict[str, object]:
     return {
         "sequence": record.position.sequence,
@@ -116,4 +177,4 @@ def record_data(record: Record, event: SignalEvent) -> dict[str, object]:
 
 
 def written_at(record: Record) -> str:
-    return (EPOCH + timedelta(microseconds=record.written_at)).isoformat()
+    return moment_of(record.written_at).isoformat()

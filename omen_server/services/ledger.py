@@ -1,20 +1,21 @@
 """omen.v1.LedgerService."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import ContractError, Reason, not_implemented
+from contract.errors import ContractError, Reason
 from contract.pages import key_of_token, page_size_of, page_token
 from ledger import PartitionInfo, SegmentInfo, SegmentState
 from ledger.positions import sequence_of
+from ledger.verify import Damage, Progress, Verified
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import ledger_service_pb2_grpc as pb_grpc
 from omen_server.journal import Journal
 from omen_server.records import ledger_record
-from omen_server.replay import replayed
+from omen_server.replay import replayed, sequences
+from omen_server.tasks import each_on_a_thread
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -41,23 +42,34 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
             summary=self._summary(info),
             segments=[segment_message(segment) for segment in info.segments],
             damaged_sequences=[run for segment in info.segments for run in damaged_sequences(segment)],
+            manifest_revision=info.seal.manifest_revision if info.seal else 0,
         )
 
     async def Replay(self, request: pb.ReplayRequest, context: Context) -> AsyncIterator[pb.ReplayResponse]:
         info = await self._partition(request.partition)
         if info.is_pruned:
-            raise ContractError(Reason.PARTITION_PRUNED, f"the records of {info.name} were removed; its seal remains")
+            raise pruned_partition(info)
         portions = await self._journal.read(lambda ledger: replayed(ledger.reader(), info, request))
-        while (portion := await asyncio.to_thread(next, portions, None)) is not None:
+        async for portion in each_on_a_thread(portions):
             yield pb.ReplayResponse(records=[ledger_record(self._journal.ledger_id, record) for record in portion])
 
-    def SealPartition(self, request: pb.SealPartitionRequest, context: Context) -> pb.SealPartitionResponse:
-        raise not_implemented("SealPartition")
+    async def SealPartition(self, request: pb.SealPartitionRequest, context: Context) -> pb.SealPartitionResponse:
+        info = await self._partition(request.partition)
+        if info.damaged and not info.is_sealed:
+            raise damaged_partition(info)
+        seal = await self._journal.seal(info.name)
+        response = pb.SealPartitionResponse(summary=self._summary(await self._partition(info.name)))
+        response.sealed_at.FromMicroseconds(seal.sealed_at)
+        return response
 
-    def VerifyPartition(
+    async def VerifyPartition(
         self, request: pb.VerifyPartitionRequest, context: Context
     ) -> AsyncIterator[pb.VerifyPartitionResponse]:
-        raise not_implemented("VerifyPartition")
+        info = await self._partition(request.partition)
+        if info.is_pruned:
+            raise pruned_partition(info)
+        async for found in each_on_a_thread(await self._journal.verification(info.name)):
+            yield verify_message(found)
 
     async def _partition(self, name: str) -> PartitionInfo:
         try:
@@ -78,6 +90,31 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
         )
         summary.due_at.FromMicroseconds(self._journal.due_at(info.name))
         return summary
+
+
+def pruned_partition(info: PartitionInfo) -> ContractError:
+    return ContractError(Reason.PARTITION_PRUNED, f"the records of {info.name} were removed; its seal remains")
+
+
+def damaged_partition(info: PartitionInfo) -> ContractError:
+    damaged = [sequences(segment.ordinal, *run) for segment in info.segments for run in segment.damaged]
+    metadata = {"partition": info.name, "sequences": ",".join(text for texts in damaged for text in texts)}
+    return ContractError(Reason.LEDGER_DAMAGED, f"{info.name} is damaged and is not sealed", metadata=metadata)
+
+
+def verify_message(found: Progress | Damage | Verified) -> pb.VerifyPartitionResponse:
+    if isinstance(found, Progress):
+        progress = pb.VerifyProgress(bytes_read=found.bytes_read, bytes_total=found.bytes_total)
+        return pb.VerifyPartitionResponse(progress=progress)
+    if isinstance(found, Damage):
+        damage = pb.VerifyDamage(ordinal=found.ordinal, sequence=found.sequence, description=found.description)
+        return pb.VerifyPartitionResponse(damage=damage)
+    summary = pb.VerifySummary(
+        intact_record_count=found.intact_record_count,
+        damaged_record_count=found.damaged_record_count,
+        bytes_read=found.bytes_read,
+    )
+    return pb.VerifyPartitionResponse(summary=summary)
 
 
 def segment_message(segment: SegmentInfo) -> pb.Segment:

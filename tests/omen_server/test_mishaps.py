@@ -96,3 +96,21 @@ async def test_damage_is_logged_when_the_ledger_is_opened_and_told_even_where_no
             partitions = await server.ledger.ListPartitions(ListPartitionsRequest(), timeout=10)
     assert [partition.is_damaged for partition in partitions.partitions] == [True]
     assert "ledger_segment_damaged" in capsys.readouterr().out
+
+
+def leave_a_seal_that_says_nothing(directory: Path) -> None:
+    [segment] = directory.glob("*/segment-*.log")
+    segment.with_name("SEAL").write_text("rot")
+
+
+async def test_a_seal_that_cannot_be_read_is_logged_when_the_ledger_is_opened_and_told_as_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with peer_of(answering()) as peer:
+        async with omen(tmp_path, peer.port) as server:
+            await server.emit(event(1))
+        leave_a_seal_that_says_nothing(tmp_path)
+        async with omen(tmp_path, peer.port) as server:
+            partitions = await server.ledger.ListPartitions(ListPartitionsRequest(), timeout=10)
+    assert [(told.is_sealed, told.is_damaged) for told in partitions.partitions] == [(True, True)]
+    assert "ledger_seal_damaged" in capsys.readouterr().out

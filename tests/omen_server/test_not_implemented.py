@@ -27,13 +27,10 @@ SERVICES = {
 
 NOT_THERE_YET = {
     "SignalService.EmitStream",
-    "SignalService.ListSignals",
     "SignalService.WatchSignals",
     "PipelineService.ProcessStream",
     "PipelineService.ListRejections",
     "PipelineService.GetMethodology",
-    "LedgerService.SealPartition",
-    "LedgerService.VerifyPartition",
     "DeliveryService.ListDeadLetters",
     "DeliveryService.RedriveDeadLetters",
     "DeliveryService.DropDeadLetters",

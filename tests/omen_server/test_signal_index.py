@@ -1,0 +1,244 @@
+"""The index beside the event loop: prompt for whoever waits, and never in the way of an append."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ledger import Advanced, IndexFields, IndexUnavailable, LedgerIndex, LedgerSettings, Position
+from omen.v1 import signal_service_pb2 as pb
+from omen_server import signal_index
+from omen_server.journal import Journal, open_journal
+from omen_server.signal_index import SignalIndex, open_signal_index
+from tests.omen_server.running import DEADLINE_S, Omen, closed_port, omen
+from tests.riskcast_server.events import event as complete_event
+
+SETTINGS = LedgerSettings(free_bytes_min=0)
+COUNT = 20_000
+IN_FLIGHT = 256
+
+
+@asynccontextmanager
+async def indexed(directory: Path) -> AsyncIterator[tuple[Journal, SignalIndex]]:
+    async with open_journal(directory, SETTINGS) as journal, open_signal_index(directory, journal) as index:
+        yield journal, index
+
+
+def payload(number: int) -> bytes:
+    return complete_event(number).SerializeToString()
+
+
+async def append(journal: Journal, *numbers: int) -> list[Position]:
+    return [await journal.append(payload(number), datetime.now(UTC)) for number in numbers]
+
+
+def find(index: SignalIndex, number: int) -> Position | None:
+    return index.ledger_index.find(complete_event(number).signal_id)
+
+
+def maybe_find(index: SignalIndex, number: int) -> Position | None:
+    """None too as long as the file is not open."""
+    try:
+        return find(index, number)
+    except IndexUnavailable:
+        return None
+
+
+def files_of_the_index(directory: Path) -> set[str]:
+    return {path.name for path in directory.glob("index.db*")}
+
+
+async def found(server: Omen, emission: pb.Emission) -> None:
+    """Asked as a client does: again as long as the index is behind."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                request = pb.GetSignalRequest(signal_id=emission.signal_id)
+                answer = await server.signals.GetSignal(request, timeout=DEADLINE_S)
+            except grpc.aio.AioRpcError as error:
+                if "INDEX_BEHIND" not in str(error.trailing_metadata()):
+                    raise
+            else:
+                assert answer.position == emission.position
+                return
+
+
+async def test_whoever_waits_for_it_is_not_kept_waiting_for_its_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal_index, "REST_S", 3600.0)
+    async with indexed(tmp_path) as (journal, index):
+        for number in range(3):
+            [position] = await append(journal, number)
+            assert await index.caught_up(5)
+            assert find(index, number) == position
+
+
+async def test_it_follows_by_itself(tmp_path: Path) -> None:
+    async with indexed(tmp_path) as (journal, index):
+        [position] = await append(journal, 1)
+        async with asyncio.timeout(5):
+            while await asyncio.to_thread(maybe_find, index, 1) != position:
+                pass
+
+
+async def test_while_records_come_in_it_rests_between_two_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[float] = []
+    advance = LedgerIndex.advance
+
+    def timed(self: LedgerIndex, records_max: int) -> Advanced:
+        began.append(time.monotonic())
+        return advance(self, records_max)
+
+    monkeypatch.setattr(LedgerIndex, "advance", timed)
+    async with indexed(tmp_path) as (journal, _):
+        until = time.monotonic() + 1.0
+        number = 0
+        while time.monotonic() < until:
+            await append(journal, number := number + 1)
+    assert number > 50
+    assert 3 < len(began) <= 1.0 / signal_index.REST_S + 5
+
+
+async def test_waiting_ends_in_time_where_the_index_cannot_go_on(tmp_path: Path) -> None:
+    async with indexed(tmp_path) as (journal, index):
+        await append(journal, 1)
+        assert await index.caught_up(5)
+        with closing(sqlite3.connect(tmp_path / "index.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await append(journal, 2)
+            began = time.monotonic()
+            assert not await index.caught_up(0.2)
+            assert time.monotonic() - began < 1
+        assert await index.caught_up(5)
+        assert find(index, 2)
+
+
+async def test_a_locked_index_is_told_once_and_when_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal_index, "RETRY_S", 0.01)
+    async with indexed(tmp_path) as (journal, index):
+        await append(journal, 1)
+        assert await index.caught_up(5)
+        with closing(sqlite3.connect(tmp_path / "index.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await append(journal, 2)
+            assert not await index.caught_up(0.5)
+        assert await index.caught_up(5)
+    told = capsys.readouterr().out
+    assert told.count("index_not_written") == 1
+    assert told.count("index_written_again") == 1
+
+
+async def test_it_stops_at_once_in_the_middle_of_its_work_and_leaves_a_closed_file(tmp_path: Path) -> None:
+    async with indexed(tmp_path) as (journal, _):
+        await asyncio.gather(*(journal.append(payload(number), datetime.now(UTC)) for number in range(5000)))
+        began = time.monotonic()
+    assert time.monotonic() - began < 2
+    assert files_of_the_index(tmp_path) == {"index.db"}
+    async with indexed(tmp_path) as (_, index):
+        assert await index.caught_up(DEADLINE_S)
+        assert find(index, 4999)
+
+
+async def test_it_stops_at_once_while_it_waits_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal_index, "RETRY_S", 3600.0)
+    (tmp_path / "index.db").mkdir(parents=True)
+    async with indexed(tmp_path) as (journal, index):
+        await append(journal, 1)
+        assert not await index.caught_up(0.1)
+        began = time.monotonic()
+    assert time.monotonic() - began < 2
+
+
+async def test_a_bug_in_its_thread_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(payload: bytes) -> IndexFields | None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(signal_index, "index_fields", broken)
+    async with omen(tmp_path, closed_port()) as server:
+        await server.to_ledger(1)
+        await asyncio.wait([server.task], timeout=DEADLINE_S)
+        assert server.task.done()
+        assert isinstance(server.task.exception(), LookupError)
+
+
+async def test_an_index_garbled_or_removed_under_a_running_omen_is_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "index.db"
+    async with omen(tmp_path, closed_port()) as server:
+        emissions = await server.to_ledger(*range(50))
+        await found(server, emissions[-1])
+        file.unlink()
+        emissions += await server.to_ledger(50)
+        await found(server, emissions[0])
+        await found(server, emissions[-1])
+        assert file.exists()
+        garble(file)
+        emissions += await server.to_ledger(*range(51, 60))
+        for emission in emissions:
+            await found(server, emission)
+        file.write_bytes(b"")
+        emissions += await server.to_ledger(60)
+        for emission in emissions:
+            await found(server, emission)
+    assert "index_made_anew" in capsys.readouterr().out
+
+
+def garble(file: Path) -> None:
+    """With its log, so that nothing of it is left."""
+    for path in (file, file.with_name("index.db-wal")):
+        path.write_bytes(b"\xa5" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("left", [b"", b"garbage" * 1000, None])
+async def test_an_index_garbled_or_removed_while_omen_was_down_is_made_anew(tmp_path: Path, left: bytes | None) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        [emission] = await server.to_ledger(1)
+        await found(server, emission)
+    (tmp_path / "index.db").unlink()
+    if left is not None:
+        (tmp_path / "index.db").write_bytes(left)
+    async with omen(tmp_path, closed_port()) as server:
+        await found(server, emission)
+
+
+async def appends_per_s(journal: Journal) -> float:
+    """Each of so many in flight, as calls are: the next when the one before is durable."""
+    payloads = [complete_event(number).SerializeToString() for number in range(COUNT)]
+    began = time.perf_counter()
+
+    async def appender(mine: list[bytes]) -> None:
+        for one in mine:
+            await journal.append(one, datetime.now(UTC))
+
+    await asyncio.gather(*(appender(payloads[place::IN_FLIGHT]) for place in range(IN_FLIGHT)))
+    return COUNT / (time.perf_counter() - began)
+
+
+async def test_appends_go_on_at_their_rate_while_it_follows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone: list[float] = []
+    beside: list[float] = []
+    for turn in range(3):
+        async with open_journal(tmp_path / f"alone {turn}", SETTINGS) as journal:
+            alone.append(await appends_per_s(journal))
+        async with indexed(tmp_path / f"beside {turn}") as (journal, index):
+            beside.append(await appends_per_s(journal))
+            began = time.perf_counter()
+            assert await index.caught_up(DEADLINE_S)
+            behind_s = time.perf_counter() - began
+    ratio = sorted(beside)[1] / sorted(alone)[1]
+    with capsys.disabled():
+        rates = f"{sorted(alone)[1]:,.0f} appends/s alone, {sorted(beside)[1]:,.0f} with the index"
+        print(f"\n  {rates} ({ratio:.2f}), caught up {behind_s:.2f} s later", end=" ")  # noqa: T201 - asked for
+    assert ratio > 0.4
