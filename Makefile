@@ -8,7 +8,7 @@ IMAGE := tests/contract/released.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check generate format bench soak lock contract-image clean
+.PHONY: help demo test check generate format bench bench-large soak lock contract-image clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +38,11 @@ format: $(READY) ## rewrite Python and .proto files in the house style
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write
 
-bench: $(READY) ## measure on this machine, as ratios; QUICK=1 takes fewer rounds
+bench: $(READY) ## measure on this machine; QUICK=1 takes fewer rounds
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+bench-large: $(READY) ## measure the restart of 10 million records (11 GB of disk)
+	$(BIN)/python -m bench --large
 
 soak: $(READY) ## long seeded runs under injected faults
 	$(BIN)/python -m pytest -m soak -s --timeout=0

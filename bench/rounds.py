@@ -1,58 +1,90 @@
-"""Figures as ratios: two workloads measured in turn in one process, so that a noisy machine troubles both alike."""
+"""Figures: two workloads measured in turn in one process, so that a noisy machine troubles both alike."""
 
 import json
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-Workload = Callable[[], float]  # runs once, returns operations per second
+Workload = Callable[[], float]  # runs once, returns what the figure is measured in
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One number a round. `theirs` is empty when there is nothing to compare with."""
+
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The median of `ours_per_s` over that of `theirs_per_s`, and what it has to reach; None: it is only shown."""
+    """The median of `ours` over that of `theirs`; without theirs, the median of ours alone.
+
+    What it has to reach is one of `at_least` and `at_most`; without either it is only shown. `settings` says what was
+    measured: payload, in flight, processes, what is synced.
+    """
 
     name: str
-    compared_with: str
-    ours_per_s: list[float]
-    theirs_per_s: list[float]
-    target: float | None
+    unit: str
+    settings: str
+    measured: Measured
+    compared_with: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
 
     @property
-    def ratio(self) -> float:
-        return statistics.median(self.ours_per_s) / statistics.median(self.theirs_per_s)
+    def value(self) -> float:
+        ours, theirs = self.measured.ours, self.measured.theirs
+        return statistics.median(ours) / (statistics.median(theirs) if theirs else 1.0)
 
     @property
     def is_reached(self) -> bool:
-        return self.target is None or self.ratio >= self.target
+        is_enough = self.at_least is None or self.value >= self.at_least
+        return is_enough and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def reach(self) -> str:
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return "-" if self.at_least is None else f">= {self.at_least:g}"
 
 
-def compare(
-    name: str, ours: Workload, compared_with: str, theirs: Workload, *, target: float | None, rounds: int
-) -> Figure:
+def measure(ours: Workload, rounds: int, theirs: Workload | None = None) -> Measured:
     """Alternates the two, `rounds` times each, after one uncounted run of both."""
-    theirs()
-    ours()
-    pairs = [(theirs(), ours()) for _ in range(rounds)]
-    return Figure(name, compared_with, [our for _, our in pairs], [their for their, _ in pairs], target)
+    found = Measured()
+    for _ in range(rounds + 1):
+        if theirs:
+            found.theirs.append(theirs())
+        found.ours.append(ours())
+    return Measured(found.ours[1:], found.theirs[1:])
 
 
-def report(figures: list[Figure], json_file: Path) -> bool:
+def environment(rounds: int) -> dict[str, Any]:
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "rounds": rounds,
+    }
+
+
+def report(figures: list[Figure], environment: dict[str, Any], json_file: Path) -> bool:
     """Print a table, write JSON, and say whether every figure was reached."""
-    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
-    print(f"{'figure':58} {'per second':>12} {'compared with':34} {'per second':>12} {'ratio':>7} {'reach':>6}")
+    print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    print(f"{'figure':52} {'ours':>11} {'theirs':>11} {'unit':9} {'compared with':36} {'value':>8} {'reach':>8}")
     for figure in figures:
-        ours, theirs = statistics.median(figure.ours_per_s), statistics.median(figure.theirs_per_s)
-        reach = "-" if figure.target is None else f"{figure.target:.2f}"
+        ours = statistics.median(figure.measured.ours)
+        theirs = f"{statistics.median(figure.measured.theirs):11,.2f}" if figure.measured.theirs else f"{'-':>11}"
         mark = "" if figure.is_reached else "  SHORT"
         print(
-            f"{figure.name:58} {ours:12,.0f} {figure.compared_with:34} {theirs:12,.0f} "
-            f"{figure.ratio:7.2f} {reach:>6}{mark}"
+            f"{figure.name:52} {ours:11,.2f} {theirs} {figure.unit:9} {figure.compared_with or '-':36} "
+            f"{figure.value:8.2f} {figure.reach:>8}{mark}\n    {figure.settings}"
         )
-    json_file.write_text(json.dumps([{**asdict(figure), "ratio": figure.ratio} for figure in figures], indent=2))
-    print(f"written: {json_file}", file=sys.stderr)
+    told = [{**asdict(figure), "value": figure.value, "is_reached": figure.is_reached} for figure in figures]
+    json_file.write_text(json.dumps({"environment": environment, "figures": told}, indent=2))
     return all(figure.is_reached for figure in figures)

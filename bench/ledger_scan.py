@@ -1,0 +1,44 @@
+"""P6: one segment of 1 KiB records read with every CRC checked, against sha256 of the same file, read alike."""
+
+import time
+from pathlib import Path
+
+from bench.ledger_append import fill
+from ledger import Disk
+from ledger.disk import sha256_of
+from ledger.inspection import inspect
+from ledger.survey import PartitionSurvey, Surveyed
+
+
+def scanned_segment(folder: Path, count: int) -> Surveyed:
+    with fill(folder, count) as ledger:
+        (info,) = ledger.partitions()
+    return PartitionSurvey(Disk(), folder, info.name, ledger.ledger_id).segment(1)
+
+
+class Scanning:
+    """Megabytes a second."""
+
+    def __init__(self, surveyed: Surveyed) -> None:
+        self._surveyed = surveyed
+
+    def __call__(self) -> float:
+        began = time.perf_counter()
+        info, _, found = inspect(Disk(), self._surveyed)
+        took_s = time.perf_counter() - began
+        if found.gaps or not info.record_count:
+            raise RuntimeError(f"a scan of a whole segment found {found.gaps}")
+        return info.byte_length / took_s / 1e6
+
+
+class Hashing:
+    """Megabytes a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self) -> float:
+        size = self._path.stat().st_size
+        began = time.perf_counter()
+        sha256_of(Disk(), self._path, size)
+        return size / (time.perf_counter() - began) / 1e6
