@@ -6,8 +6,8 @@ from pathlib import Path
 from bench.ledger_append import fill
 from ledger import Disk
 from ledger.disk import sha256_of
-from ledger.inspection import inspect
-from ledger.survey import PartitionSurvey, Surveyed
+from ledger.files.survey import PartitionSurvey, Surveyed
+from ledger.opening.inspection import inspect
 
 
 def scanned_segment(folder: Path, count: int) -> Surveyed:

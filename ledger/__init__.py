@@ -1,7 +1,12 @@
-"""A durable, framed, append-only ledger: opaque payloads in, the same bytes out. FORMAT.md says how it lies on disk."""
+"""A durable, framed, append-only ledger: opaque payloads in, the same bytes out. FORMAT.md says how it lies on disk.
 
-from ledger.backup import BackedUp, Copying, backup
-from ledger.cursor import SegmentCursor
+Read it top-down: `writer` and what it drives in `writing/`; `reader` and what it steps through in `reading/`;
+`opening/`, where a crash is judged; `files/`, what lies on disk; `format`, what a frame is. `checking/`, `copying/` and
+`index/` use these and are not used by them.
+"""
+
+from ledger.checking.verify import Damage, Progress, Verified
+from ledger.copying.backup import BackedUp, Copying, backup
 from ledger.disk import Disk
 from ledger.errors import (
     BackupFailed,
@@ -18,16 +23,16 @@ from ledger.errors import (
     PartitionClosed,
     QueueFull,
 )
-from ledger.house import Recovered
-from ledger.index import Advanced, IndexEntry, LedgerIndex
-from ledger.index_query import IndexQuery
-from ledger.index_rows import IndexFields
+from ledger.index.ledger_index import Advanced, IndexEntry, LedgerIndex
+from ledger.index.query import IndexQuery
+from ledger.index.rows import IndexFields
+from ledger.opening.house import Recovered
 from ledger.positions import PartitionInfo, Position, Record, SegmentInfo, SegmentState
 from ledger.reader import LedgerReader
+from ledger.reading.cursor import SegmentCursor
 from ledger.routing import Lateness
 from ledger.seal import Seal, SealedSegment, SealLink, SealState
 from ledger.settings import LedgerSettings
-from ledger.verify import Damage, Progress, Verified
 from ledger.writer import Ledger
 
 __all__ = [

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-from ledger.cursor import SegmentCursor, View
+from ledger.checking.verify import Damage, Progress, Verified, verify_chain, verify_partition
 from ledger.disk import Disk
-from ledger.file_view import FileView
-from ledger.head import footer_at
-from ledger.layout import partition_names, read_ledger_id, segment_path, torn_paths
+from ledger.files.head import footer_at
+from ledger.files.layout import partition_names, read_ledger_id, segment_path, torn_paths
 from ledger.positions import (
     RECORD_INDEX_MAX,
     IndexRange,
@@ -19,8 +18,9 @@ from ledger.positions import (
     merge_ranges,
     sequence_of,
 )
+from ledger.reading.cursor import SegmentCursor, View
+from ledger.reading.file_view import FileView
 from ledger.routing import Lateness, span_of
-from ledger.verify import Damage, Progress, Verified, verify_chain, verify_partition
 
 _DEFAULT_DISK = Disk()
 _STRIDE_RECORDS = 1024

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ledger.bookends import Pin
 from ledger.errors import FormatUnsupported
 from ledger.format import FORMAT_VERSION
 
@@ -33,10 +32,6 @@ class SealedSegment:
     record_count: int
     byte_length: int
     sha256: str
-
-    @property
-    def pin(self) -> Pin:
-        return Pin(self.ordinal, self.segment_id, self.record_count, self.byte_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +69,6 @@ class Seal:
     def link(self) -> SealLink:
         """What the next SEAL is to say of this one."""
         return SealLink(self.partition, self.seal_number, self.sha256)
-
-    @property
-    def pins(self) -> dict[int, Pin]:
-        """What it pins of each segment, by ordinal."""
-        return {segment.ordinal: segment.pin for segment in self.segments}
 
 
 def encode_seal(seal: Seal) -> bytes:

@@ -13,20 +13,20 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Any
 
-from ledger.append_queue import AppendQueue, Errand, Pending, Turn
-from ledger.catalog import Catalog
-from ledger.commit import Committer, Result
 from ledger.disk import Disk
 from ledger.errors import LedgerClosed, LedgerError, LedgerUnavailable
 from ledger.format import PAYLOAD_BYTES_MAX
-from ledger.house import House, open_house
+from ledger.opening.house import House, open_house
 from ledger.positions import PartitionInfo
 from ledger.reader import LedgerReader
 from ledger.routing import due_at
 from ledger.seal import Seal
-from ledger.sealing import Sealer
 from ledger.settings import LedgerSettings
 from ledger.times import microseconds_of, utc_now
+from ledger.writing.append_queue import AppendQueue, Errand, Pending, Turn
+from ledger.writing.catalog import Catalog
+from ledger.writing.commit import Committer, Result
+from ledger.writing.sealing import Sealer
 
 OnCommit = Callable[[Sequence[Result]], None]
 

@@ -29,10 +29,10 @@ from ledger import (
     QueueFull,
     Recovered,
 )
+from ledger.checking.verify import Damage, Progress, Verified
 from ledger.routing import due_at
 from ledger.seal import Seal
 from ledger.times import moment_of
-from ledger.verify import Damage, Progress, Verified
 from omen_server.outcome import Outcome
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import asyncio
 
 import structlog
 
-from ledger.verify import Damage, Progress
+from ledger.checking.verify import Damage, Progress
 from omen_server.journal import Journal
 from omen_server.tasks import each_on_a_thread
 

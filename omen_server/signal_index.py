@@ -15,7 +15,7 @@ from threading import Condition, Thread
 import structlog
 
 from ledger import LedgerError, LedgerIndex, PartitionInfo
-from ledger.index_file import ABSENT
+from ledger.index.file import ABSENT
 from omen_server.journal import Durable, Journal
 from omen_server.records import index_fields
 from omen_server.tasks import beside

@@ -17,7 +17,7 @@ from contract.errors import ContractError, Reason
 from contract.limits import PAGE_BYTES_MAX
 from contract.pages import key_of_token, page_token
 from ledger import IndexEntry, IndexQuery, IndexUnavailable, LedgerIndex, LedgerReader, Position, Record
-from ledger.index_query import Key
+from ledger.index.query import Key
 from omen.v1.signal_service_pb2 import ListSignalsRequest
 from omen_server.journal import Journal
 from omen_server.records import index_fields

@@ -12,9 +12,9 @@ import typer
 import ledger
 import serving
 from ledger import BackupFailed, BackupRefused, Ledger, LedgerError, LedgerFull, LedgerLocked, LedgerReader, NotDue
-from ledger.backup import BackedUp, Copying
+from ledger.checking.verify import Damage, Progress, Verified
+from ledger.copying.backup import BackedUp, Copying
 from ledger.times import moment_of
-from ledger.verify import Damage, Progress, Verified
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of

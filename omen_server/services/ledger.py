@@ -8,8 +8,8 @@ import grpc
 from contract.errors import ContractError, Reason
 from contract.pages import key_of_token, page_size_of, page_token
 from ledger import PartitionInfo, SegmentInfo, SegmentState
+from ledger.checking.verify import Damage, Progress, Verified
 from ledger.positions import sequence_of
-from ledger.verify import Damage, Progress, Verified
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import ledger_service_pb2_grpc as pb_grpc
 from omen_server.journal import Journal

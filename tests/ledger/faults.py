@@ -18,8 +18,8 @@ from threading import Condition
 from typing import Self
 
 from ledger import Disk, Ledger, LedgerError, LedgerReader, PartitionInfo, Position
-from ledger.layout import read_ledger_id
-from ledger.opening import Opening
+from ledger.files.layout import read_ledger_id
+from ledger.opening.takeover import Opening
 
 NOON = datetime(2026, 1, 29, 12, tzinfo=UTC)
 DUE = datetime(2026, 1, 30, 6, tzinfo=UTC)  # from then on TODAY takes nothing

@@ -25,10 +25,10 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
         ("ledger.disk", "    disk.mkdir(path)\n    disk.fsync_dir(path.parent)\n", "    disk.mkdir(path)\n"),
     ),
     "no file fsync": (
-        ("ledger.segment", "        self._disk.fdatasync(self._fd)\n", ""),
+        ("ledger.files.segment", "        self._disk.fdatasync(self._fd)\n", ""),
     ),
     "acknowledged first": (  # and synced right afterwards
-        ("ledger.commit", "            segment.sync()\n", "            pass\n"),
+        ("ledger.writing.commit", "            segment.sync()\n", "            pass\n"),
         ("ledger.writer", "            self._on_commit(self._committer.commit(turn.batch, self._stamp()))\n",
                           "            self._on_commit(self._committer.commit(turn.batch, self._stamp()))\n"
                           "            for segment in self._committer._live.values():\n"
@@ -49,7 +49,7 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
                           "            self._late = results\n"),
     ),
     "fsync retried": (
-        ("ledger.segment", "        self._disk.fdatasync(self._fd)\n",
+        ("ledger.files.segment", "        self._disk.fdatasync(self._fd)\n",
                            "        try:\n"
                            "            self._disk.fdatasync(self._fd)\n"
                            "        except OSError:\n"
@@ -59,18 +59,18 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
         ("ledger.disk", "    while written < len(data):\n", "    while False:\n"),
     ),
     "mark counted as durable before its fsync": (  # the next frames claim that it is
-        ("ledger.segment", "        self.has_unmarked_batch = False\n        self.sync()\n",
+        ("ledger.files.segment", "        self.has_unmarked_batch = False\n        self.sync()\n",
                            "        self.has_unmarked_batch = False\n        self._durable_end = self._end\n"),
     ),
     "SEAL before the FOOTER is durable": (
-        ("ledger.segment", "    write_all(disk, fd, frame)\n    disk.fdatasync(fd)\n",
+        ("ledger.files.segment", "    write_all(disk, fd, frame)\n    disk.fdatasync(fd)\n",
                            "    write_all(disk, fd, frame)\n"),
     ),
     "FOOTER found and taken for durable": (  # a SEAL is then written, and the FOOTER is gone
-        ("ledger.opening", "                self._settle(surveyed.path)\n", "                pass\n"),
+        ("ledger.opening.takeover", "                self._settle(surveyed.path)\n", "                pass\n"),
     ),
     "SEAL found and taken for durable": (  # whoever published it may have died before its name was
-        ("ledger.house", "            disk.fsync_dir(directory / info.name)\n", "            pass\n"),
+        ("ledger.opening.house", "            disk.fsync_dir(directory / info.name)\n", "            pass\n"),
     ),
 }  # fmt: skip
 

@@ -16,10 +16,10 @@ from ledger import (
     Seal,
     Verified,
 )
-from ledger.head import footer_at_end
-from ledger.layout import seal_path
+from ledger.files.head import footer_at_end
+from ledger.files.layout import seal_path
+from ledger.files.segment import write_footer
 from ledger.seal import encode_seal, maybe_decoded
-from ledger.segment import write_footer
 from tests.ledger.faults import (
     FIVE,
     NOON,

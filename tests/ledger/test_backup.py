@@ -20,7 +20,7 @@ from ledger import (
     SealState,
     backup,
 )
-from ledger.layout import seal_path
+from ledger.files.layout import seal_path
 from tests.ledger.backups import SETTINGS, assert_whole, files_of, taken
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (

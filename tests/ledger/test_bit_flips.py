@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ledger import LedgerReader, SegmentInfo, SegmentState
-from ledger.catalog import Catalog
-from ledger.layout import read_ledger_id
-from ledger.opening import Opening
+from ledger.files.layout import read_ledger_id
+from ledger.opening.takeover import Opening
+from ledger.writing.catalog import Catalog
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import TODAY, Answers, FaultyDisk, UnsyncedDisk, append_each, crash_image, segment_of
 

@@ -16,8 +16,8 @@ from ledger import (
     LedgerSettings,
     SegmentState,
 )
+from ledger.files.head import read_head
 from ledger.format import TYPE_RECORD, encode_frame, seed_of
-from ledger.head import read_head
 from ledger.positions import SEGMENT_ID_UNKNOWN
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger, LedgerReader, LedgerSettings, SegmentState
-from ledger.catalog import Catalog
-from ledger.cursor import View
+from ledger.reading.cursor import View
+from ledger.writing.catalog import Catalog
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     FIVE,

@@ -25,7 +25,7 @@ from ledger import (
     Position,
     SealState,
 )
-from ledger.index_query import FIND, selection
+from ledger.index.query import FIND, selection
 from ledger.seal import encode_seal, maybe_decoded
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import NOON, Answers, FaultyDisk, UnsyncedDisk, append_each, at_noon, flip_byte, segment_of

@@ -10,9 +10,9 @@ from struct import Struct
 import pytest
 from google_crc32c import extend, value
 
+import ledger.files.scan
+import ledger.files.source
 import ledger.reader
-import ledger.scan
-import ledger.source
 from ledger import Lateness, LedgerReader
 from ledger.format import PAYLOAD_BYTES_MAX, TYPE_RECORD, seed_of
 from tests.ledger.conftest import OpenLedger
@@ -26,8 +26,8 @@ SEGMENT_RECORDS = 8_000  # 8.4 MiB
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger.source, "_WINDOW_BYTES", WINDOW_BYTES)
-    monkeypatch.setattr(ledger.scan, "_RESYNC_WINDOW", WINDOW_BYTES)
+    monkeypatch.setattr(ledger.files.source, "_WINDOW_BYTES", WINDOW_BYTES)
+    monkeypatch.setattr(ledger.files.scan, "_RESYNC_WINDOW", WINDOW_BYTES)
     monkeypatch.setattr(ledger.reader, "_STRIDE_BYTES", WINDOW_BYTES)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger, LedgerSettings, SegmentState
-from ledger.recovery import Action, Decision, Evidence, Outcome, decide
+from ledger.opening.recovery import Action, Decision, Evidence, Outcome, decide
 from tests.ledger.faults import Answers, append_each, at_noon, cut_tail, flip_byte, frame_starts, reopened, segment_of
 
 PLACES = range(5)  # byte offsets; four spans between them, of which any may be bad

@@ -11,9 +11,9 @@ from random import Random
 import pytest
 
 from ledger import LedgerReader, PartitionInfo, SegmentInfo, SegmentState
-from ledger.catalog import Catalog
-from ledger.layout import read_ledger_id
-from ledger.opening import Opening
+from ledger.files.layout import read_ledger_id
+from ledger.opening.takeover import Opening
+from ledger.writing.catalog import Catalog
 from tests.ledger.decoder import Frame, decode
 from tests.ledger.faults import NOON, UnsyncedDisk, segment_of
 from tests.ledger.power_scenarios import ALWAYS_MARKED, Run

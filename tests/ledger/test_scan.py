@@ -11,8 +11,10 @@ from google_crc32c import extend, value
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import ledger.source
+import ledger.files.source
 from ledger import Disk, FormatUnsupported
+from ledger.files.scan import Frame, Gap, Scan, Walk, scan
+from ledger.files.source import Source
 from ledger.format import (
     PAYLOAD_BYTES_MAX,
     TYPE_COMMIT_MARK,
@@ -23,8 +25,6 @@ from ledger.format import (
     seed_of,
 )
 from ledger.positions import RECORD_INDEX_MAX, sequence_of
-from ledger.scan import Frame, Gap, Scan, Walk, scan
-from ledger.source import Source
 
 ORDINAL = 3
 SEED = seed_of(b"sixteen bytes id")
@@ -171,7 +171,7 @@ def test_records_read_at_once_are_those_that_steps_find_and_a_scan_is_the_same(
     data = segment(frames, changes, tail)
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger.source, "_WINDOW_BYTES", window)
+        patch.setattr(ledger.files.source, "_WINDOW_BYTES", window)
         slow, fast = (Walk(Source(Disk(), path), SEED, ORDINAL, 0) for _ in range(2))
         assert one_step(fast, len(data)) == one_step(slow, len(data))  # fills the window beyond the ends that follow
         for share in (*sorted(ends), 1.0):

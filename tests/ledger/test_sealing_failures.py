@@ -23,10 +23,10 @@ from ledger import (
     Recovered,
     Seal,
 )
-from ledger.bookends import SegmentFooter
 from ledger.disk import write_all
-from ledger.head import footer_at
-from ledger.segment import write_footer
+from ledger.files.bookends import SegmentFooter
+from ledger.files.head import footer_at
+from ledger.files.segment import write_footer
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.decoder import decode_seal
 from tests.ledger.faults import (

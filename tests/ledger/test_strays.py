@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from ledger import LedgerReader, PartitionInfo, SegmentState
-from ledger.bookends import Pin
+from ledger.files.bookends import Pin
+from ledger.files.head import read_head
+from ledger.files.layout import segment_ordinals, segment_path
+from ledger.files.scan import Frame, Walk
+from ledger.files.segment import create_segment
+from ledger.files.source import Source
 from ledger.format import seed_of
-from ledger.head import read_head
-from ledger.layout import segment_ordinals, segment_path
-from ledger.opening import Opening
+from ledger.opening.takeover import Opening
 from ledger.positions import ORDINAL_MAX, SEGMENT_ID_UNKNOWN
-from ledger.scan import Frame, Walk
-from ledger.segment import create_segment
-from ledger.source import Source
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     FIVE,

@@ -20,10 +20,10 @@ from ledger import (
     SealState,
     Verified,
 )
-from ledger.bookends import encode_header
+from ledger.files.bookends import encode_header
+from ledger.files.head import read_head
+from ledger.files.layout import seal_path
 from ledger.format import TYPE_HEADER, TYPE_RECORD, UNSEEDED, encode_frame, maybe_header, seed_of
-from ledger.head import read_head
-from ledger.layout import seal_path
 from ledger.positions import sequence_of
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (

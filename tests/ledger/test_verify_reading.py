@@ -18,9 +18,9 @@ from ledger import (
     LedgerSettings,
     Progress,
 )
+from ledger.files.head import read_head
+from ledger.files.layout import seal_path
 from ledger.format import TYPE_COMMIT_MARK, encode_frame, seed_of
-from ledger.head import read_head
-from ledger.layout import seal_path
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     FIVE,

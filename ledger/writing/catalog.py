@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from ledger.damage import DamageNotes
+from ledger.files.segment import LiveSegment
 from ledger.positions import IndexRange, PartitionInfo, SegmentInfo
+from ledger.reading.damage import DamageNotes
 from ledger.routing import is_late
 from ledger.seal import Seal
-from ledger.segment import LiveSegment
 
 
 @dataclass(slots=True)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ledger.bookends import SPARSE_STEP
 from ledger.disk import Disk
+from ledger.files.bookends import SPARSE_STEP
+from ledger.files.head import footer_at, read_head
+from ledger.files.scan import Frame, Gap, Walk
+from ledger.files.source import Source
 from ledger.format import TYPE_RECORD, WholeRecord, seed_of
-from ledger.head import footer_at, read_head
 from ledger.positions import (
     RECORD_INDEX_MAX,
     SEGMENT_ID_UNKNOWN,
@@ -21,8 +23,6 @@ from ledger.positions import (
     merge_ranges,
     sequence_of,
 )
-from ledger.scan import Frame, Gap, Walk
-from ledger.source import Source
 
 _SKIP_RECORDS_MAX = 1024  # a cursor of its own may have to walk the segment from its start
 

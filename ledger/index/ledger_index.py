@@ -14,12 +14,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from ledger.cursor import SegmentCursor
 from ledger.errors import IndexUnavailable, LedgerError
-from ledger.index_file import INDEX_FILE, Unfit, created, identity, is_unfit, opened, opened_for_reading
-from ledger.index_progress import Place, Progress, contradiction, is_covered
-from ledger.index_query import FIND, PROGRESS, IndexQuery, Key, Parameters, selection
-from ledger.index_rows import IndexFields, Row, insert, is_storable, name_of, number_of, row_of
+from ledger.index.file import INDEX_FILE, Unfit, created, identity, is_unfit, opened, opened_for_reading
+from ledger.index.progress import Place, Progress, contradiction, is_covered
+from ledger.index.query import FIND, PROGRESS, IndexQuery, Key, Parameters, selection
+from ledger.index.rows import IndexFields, Row, insert, is_storable, name_of, number_of, row_of
 from ledger.positions import (
     PartitionInfo,
     Position,
@@ -29,6 +28,7 @@ from ledger.positions import (
     sequence_of,
 )
 from ledger.reader import LedgerReader
+from ledger.reading.cursor import SegmentCursor
 
 _PASS_BYTES_MAX = 4 * 1024 * 1024  # of payload held at a time; one record may be larger than that
 

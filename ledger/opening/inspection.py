@@ -1,12 +1,12 @@
 """Reading one segment from end to end and judging it. Changes nothing."""
 
 from ledger.disk import Disk
+from ledger.files.scan import Scan, Walk, scan
+from ledger.files.source import Source
+from ledger.files.survey import Surveyed
 from ledger.format import seed_of
+from ledger.opening.recovery import Decision, decide, weigh
 from ledger.positions import SEGMENT_ID_UNKNOWN, SegmentInfo
-from ledger.recovery import Decision, decide, weigh
-from ledger.scan import Scan, Walk, scan
-from ledger.source import Source
-from ledger.survey import Surveyed
 
 
 def inspect(disk: Disk, surveyed: Surveyed) -> tuple[SegmentInfo, Decision, Scan]:

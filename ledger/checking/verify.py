@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ledger.bookends import Pin
+from ledger.checking.seal_check import chain_contradictions, contradictions, link_contradictions, maybe_seal_file
+from ledger.checking.segment_check import Claims, Finding, SegmentCheck
 from ledger.disk import Disk
-from ledger.layout import seal_path, segment_ordinals, segment_path
+from ledger.files.bookends import Pin
+from ledger.files.layout import seal_path, segment_ordinals, segment_path
+from ledger.files.segment import pin_of_segment
 from ledger.positions import IndexRange, PartitionInfo, SegmentInfo, SegmentState, sequence_of
 from ledger.seal import Seal, SealState
-from ledger.seal_check import chain_contradictions, contradictions, link_contradictions, maybe_seal_file
-from ledger.segment import pin_of_segment
-from ledger.segment_check import Claims, Finding, SegmentCheck
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,21 @@ any size: freeze the live segment, publish the SEAL.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from ledger.catalog import Catalog
-from ledger.commit import Committer
 from ledger.disk import Disk, protect, publish, sha256_of
 from ledger.errors import LedgerDamaged, LedgerFull, LedgerUnavailable, NotDue
-from ledger.head import footer_at
-from ledger.house import House
-from ledger.inspection import inspect
-from ledger.layout import seal_path, segment_path
+from ledger.files.head import footer_at
+from ledger.files.layout import seal_path, segment_path
+from ledger.files.survey import PartitionSurvey
+from ledger.opening.house import House
+from ledger.opening.inspection import inspect
+from ledger.opening.recovery import Action, Outcome
 from ledger.positions import PartitionInfo, SegmentInfo, SegmentState, sequence_of
-from ledger.recovery import Action, Outcome
 from ledger.routing import due_at
 from ledger.seal import MANIFEST_REVISION, Seal, SealedSegment, SealLink, encode_seal
 from ledger.settings import LedgerSettings
-from ledger.survey import PartitionSurvey
 from ledger.times import moment_of
+from ledger.writing.catalog import Catalog
+from ledger.writing.commit import Committer
 
 
 class Sealer:

@@ -2,18 +2,18 @@
 
 from contextlib import suppress
 
-from ledger.append_queue import Pending
-from ledger.catalog import Catalog
 from ledger.disk import Disk, make_directory
 from ledger.errors import LedgerError, LedgerFull, PartitionClosed
+from ledger.files.layout import segment_path
+from ledger.files.segment import LiveSegment, create_segment, pin_of_segment
 from ledger.format import frame_bytes
-from ledger.house import House
-from ledger.layout import segment_path
+from ledger.opening.house import House
 from ledger.positions import Position
 from ledger.routing import maybe_partition
-from ledger.segment import LiveSegment, create_segment, pin_of_segment
 from ledger.settings import LedgerSettings
 from ledger.times import date_text, day_of
+from ledger.writing.append_queue import Pending
+from ledger.writing.catalog import Catalog
 
 Result = tuple[object, Position | LedgerError]
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ledger.checking.seal_check import maybe_seal_file
 from ledger.disk import Disk
 from ledger.errors import BackupRefused, FormatUnsupported, LedgerDamaged
-from ledger.head import read_head
-from ledger.layout import LEDGER_FILE, partition_names, read_ledger_id, segment_ordinals, segment_path
+from ledger.files.head import read_head
+from ledger.files.layout import LEDGER_FILE, partition_names, read_ledger_id, segment_ordinals, segment_path
 from ledger.positions import SEGMENT_ID_UNKNOWN, PartitionInfo
 from ledger.reader import LedgerReader
-from ledger.seal_check import maybe_seal_file
 
 
 def refuse_unless_backup(disk: Disk, target: Path, reader: LedgerReader, infos: list[PartitionInfo]) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ledger.disk import Disk, is_no_space, make_directory, space_permitting
 from ledger.errors import LedgerError, LedgerFull, LedgerUnavailable
-from ledger.layout import establish_ledger_id, remove_temporaries
-from ledger.lock import DirectoryLock
-from ledger.opening import Opening
+from ledger.files.layout import establish_ledger_id, remove_temporaries
+from ledger.opening.lock import DirectoryLock
+from ledger.opening.takeover import Opening
 from ledger.positions import PartitionInfo, SegmentInfo, SegmentState
 from ledger.settings import LedgerSettings
 

@@ -7,7 +7,7 @@ from filelock import FileLock, Timeout
 
 from ledger.disk import Disk
 from ledger.errors import LedgerLocked
-from ledger.layout import LOCK_FILE
+from ledger.files.layout import LOCK_FILE
 
 
 class DirectoryLock:

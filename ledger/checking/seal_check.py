@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ledger.disk import Disk
-from ledger.layout import partition_names, seal_path
+from ledger.files.layout import partition_names, seal_path
 from ledger.positions import sequence_of
 from ledger.routing import is_late
 from ledger.seal import SEAL_BYTES_MAX, Seal, maybe_decoded

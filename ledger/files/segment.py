@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from ledger.bookends import (
+from ledger.disk import Disk, publish, write_all
+from ledger.files.bookends import (
     SPARSE_STEP,
     Pin,
     RecordSummary,
@@ -16,7 +17,6 @@ from ledger.bookends import (
     encode_header,
     encode_mark,
 )
-from ledger.disk import Disk, publish, write_all
 from ledger.format import (
     FLAG_BATCH_END,
     MAGIC,

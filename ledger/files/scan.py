@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ledger.bookends import RecordSummary, SegmentFooter, maybe_footer, maybe_mark
 from ledger.errors import FormatUnsupported
+from ledger.files.bookends import RecordSummary, SegmentFooter, maybe_footer, maybe_mark
+from ledger.files.source import Source
 from ledger.format import (
     ALIGNMENT,
     HEADER_BYTES,
@@ -27,12 +28,11 @@ from ledger.format import (
     whole_records,
 )
 from ledger.positions import RECORD_INDEX_MAX, IndexRange, sequence_of
-from ledger.source import Source
 
 _TYPE_AT = 4  # where the type byte lies in a header
 _KNOWN = re.compile(b"[" + re.escape(TYPES_KNOWN) + b"]")
 _RESYNC_WINDOW = 1024 * 1024
-_RECORDS_AT_ONCE = 1024
+_RECORDS_AT_ONCE = 256  # about one window of 1 KiB records
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,21 +18,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger.backup_target import refuse_unless_backup
-from ledger.bookends import Pin
+from ledger.checking.segment_check import Claims, Finding
+from ledger.checking.verify import Damage, damages
+from ledger.copying.segment_copy import SegmentCopy
+from ledger.copying.target import refuse_unless_backup
 from ledger.disk import Disk, is_no_space, make_directory, publish
 from ledger.errors import BackupFailed, LedgerFull
-from ledger.head import footer_at, footer_at_end
-from ledger.layout import LEDGER_FILE, remove_temporaries, seal_path, segment_path
-from ledger.lock import DirectoryLock
+from ledger.files.bookends import Pin
+from ledger.files.head import footer_at, footer_at_end
+from ledger.files.layout import LEDGER_FILE, remove_temporaries, seal_path, segment_path
+from ledger.files.segment import pin_of_segment
+from ledger.opening.lock import DirectoryLock
 from ledger.positions import PartitionInfo, SegmentInfo, SegmentState
 from ledger.reader import LedgerReader
 from ledger.seal import SEAL_BYTES_MAX, encode_seal, maybe_decoded
-from ledger.segment import pin_of_segment
-from ledger.segment_check import Claims, Finding
-from ledger.segment_copy import SegmentCopy
 from ledger.times import microseconds_of, utc_now
-from ledger.verify import Damage, damages
 
 _DEFAULT_DISK = Disk()
 

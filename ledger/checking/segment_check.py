@@ -4,8 +4,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger.bookends import Pin, RecordSummary, SegmentFooter, encode_footer, maybe_footer, maybe_mark
+from ledger.checking.salvage import STRIDE_BYTES, HashedReads, SalvagedReads
 from ledger.disk import Disk
+from ledger.files.bookends import (
+    Pin,
+    RecordSummary,
+    SegmentFooter,
+    encode_footer,
+    maybe_footer,
+    maybe_mark,
+    pin_of_sealed,
+)
+from ledger.files.head import Head, footer_at_end, parse_head
+from ledger.files.layout import segment_path
+from ledger.files.scan import Frame, Gap, Walk
+from ledger.files.segment import pin_of_segment
+from ledger.files.source import Source
 from ledger.format import (
     HEADER_BYTES,
     MAGIC,
@@ -17,14 +31,8 @@ from ledger.format import (
     frame_bytes,
     seed_of,
 )
-from ledger.head import Head, footer_at_end, parse_head
-from ledger.layout import segment_path
 from ledger.positions import RECORD_INDEX_MAX, SEGMENT_ID_UNKNOWN, SegmentInfo, SegmentState
-from ledger.salvage import STRIDE_BYTES, HashedReads, SalvagedReads
-from ledger.scan import Frame, Gap, Walk
 from ledger.seal import SealedSegment
-from ledger.segment import pin_of_segment
-from ledger.source import Source
 
 _HEAD_BYTES = 16 * 1024
 _FOOTER_BYTES_MAX = frame_bytes(PAYLOAD_BYTES_MAX)
@@ -265,7 +273,7 @@ class SegmentCheck:
                 self._find(0, 0, f"its FOOTER says {name} {_text(told)}, the bytes say {_text(found)}")
 
     def _check_seal(self, sealed: SealedSegment) -> None:
-        told, held = sealed.pin, pin_of_segment(self._info)
+        told, held = pin_of_sealed(sealed), pin_of_segment(self._info)
         if told != held:
             self._find(0, 0, f"the SEAL lists {_pin_text(told)}, it is {_pin_text(held)}")
         if sealed.file != segment_path(Path(), self._info.partition, self._info.ordinal).name:

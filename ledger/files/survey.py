@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ledger.bookends import Pin, SegmentFooter
 from ledger.disk import Disk
-from ledger.head import HEAD_FOREIGN, HEAD_MISSING, Head, footer_at, footer_at_end, footer_ordinal, read_head
-from ledger.layout import seal_path, segment_ordinals, segment_path
+from ledger.files.bookends import Pin, SegmentFooter, pin_of_sealed
+from ledger.files.head import HEAD_FOREIGN, HEAD_MISSING, Head, footer_at, footer_at_end, footer_ordinal, read_head
+from ledger.files.layout import seal_path, segment_ordinals, segment_path
 from ledger.positions import SEGMENT_ID_UNKNOWN, PartitionInfo, SegmentInfo, SegmentState
 from ledger.routing import is_late
 from ledger.seal import SEAL_BYTES_MAX, Seal, maybe_decoded
@@ -71,7 +71,7 @@ class PartitionSurvey:
         self._ledger_id = ledger_id
         data = _maybe_whole(disk, seal_path(directory, partition))
         self._seal = _maybe_own(data, ledger_id, partition) if data is not None else None
-        self._seal_pins = self._seal.pins if self._seal else {}
+        self._seal_pins = {each.ordinal: pin_of_sealed(each) for each in self._seal.segments} if self._seal else {}
         is_seal_damaged = data is not None and self._seal is None
         self._without_segments = PartitionInfo(partition, (), is_late(partition), self._seal, is_seal_damaged)
 

@@ -4,17 +4,17 @@ Bytes that cannot be read are a torn tail unless something proves that they were
 it: the durable_offset of a valid frame, the successor's HEADER, a SEAL, the segment's own FOOTER. All four say the
 same: "the first n bytes of this file were durable". So the decision needs two facts, the gaps and the furthest n.
 
-Pure: what was scanned in, what to do out. `inspection.py` gathers, `opening.py` does it.
+Pure: what was scanned in, what to do out. `inspection.py` gathers, `takeover.py` does it.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
-from ledger.bookends import Pin
+from ledger.files.bookends import Pin
+from ledger.files.head import Head
+from ledger.files.scan import Scan
 from ledger.format import HEADER_BYTES
-from ledger.head import Head
 from ledger.positions import SegmentState
-from ledger.scan import Scan
 
 
 class Outcome(Enum):

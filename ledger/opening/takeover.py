@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from ledger.bookends import RecordSummary
 from ledger.disk import Disk, pieces_of, protect, publish_pieces, sha256_of, space_permitting
-from ledger.inspection import inspect
-from ledger.layout import partition_names, remove_temporaries, segment_path
+from ledger.files.bookends import RecordSummary
+from ledger.files.layout import partition_names, remove_temporaries, segment_path
+from ledger.files.segment import write_footer
+from ledger.files.survey import PartitionSurvey, Surveyed
+from ledger.opening.inspection import inspect
+from ledger.opening.recovery import Action, Decision
 from ledger.positions import PartitionInfo, SegmentInfo
-from ledger.recovery import Action, Decision
-from ledger.segment import write_footer
-from ledger.survey import PartitionSurvey, Surveyed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ idle delay of the COMMIT_MARK, behind what the writer has acknowledged, and neve
 from dataclasses import replace
 from pathlib import Path
 
-from ledger.bookends import maybe_mark
-from ledger.damage import DamageNotes
 from ledger.disk import Disk
+from ledger.files.bookends import maybe_mark
+from ledger.files.layout import partition_names
+from ledger.files.scan import Frame, Walk, scan
+from ledger.files.source import Source
+from ledger.files.survey import PartitionSurvey, Surveyed
 from ledger.format import TYPE_COMMIT_MARK, TYPE_RECORD, seed_of
-from ledger.inspection import inspect
-from ledger.layout import partition_names
+from ledger.opening.inspection import inspect
 from ledger.positions import SEGMENT_ID_UNKNOWN, IndexRange, PartitionInfo, SegmentInfo, SegmentState
-from ledger.scan import Frame, Walk, scan
-from ledger.source import Source
-from ledger.survey import PartitionSurvey, Surveyed
+from ledger.reading.damage import DamageNotes
 
 
 class FileView:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ledger.errors import FormatUnsupported
 from ledger.format import FORMAT_VERSION
+from ledger.seal import SealedSegment
 
 SPARSE_STEP = 256  # records between two entries of the sparse index: one entry a quarter of a MiB of 1 KiB records
 _COUNT = Struct("<Q")
@@ -101,6 +102,10 @@ def decode_header(payload: bytes) -> SegmentHeader:
         told["writer_version"],
         pin_of(told["prev"]) if told["prev"] else None,
     )
+
+
+def pin_of_sealed(segment: SealedSegment) -> Pin:
+    return Pin(segment.ordinal, segment.segment_id, segment.record_count, segment.byte_length)
 
 
 def pin_of(told: dict[str, Any]) -> Pin:

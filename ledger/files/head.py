@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ledger.bookends import SegmentFooter, SegmentHeader, decode_header, maybe_footer
 from ledger.disk import Disk
+from ledger.files.bookends import SegmentFooter, SegmentHeader, decode_header, maybe_footer
 from ledger.format import (
     ALIGNMENT,
     HEADER_BYTES,

@@ -1,0 +1,1 @@
+"""Re-reading every byte against everything that speaks of it."""

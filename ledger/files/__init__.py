@@ -1,0 +1,1 @@
+"""What lies in a ledger directory, byte by byte and file by file."""

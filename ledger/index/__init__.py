@@ -1,0 +1,1 @@
+"""Which signal stands where: derived from the ledger, in SQLite, expendable."""

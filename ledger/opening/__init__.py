@@ -1,0 +1,1 @@
+"""Taking a directory into possession: the lock, and what an earlier process left."""

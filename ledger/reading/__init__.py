@@ -1,0 +1,1 @@
+"""From durable bytes to records, beside the writer or from another process."""

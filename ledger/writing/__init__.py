@@ -1,0 +1,1 @@
+"""From the queue to durable positions, and the SEAL that ends a partition."""
