@@ -6,20 +6,17 @@ Both are called by this process in the same way; servers are processes of their 
 import asyncio
 import itertools
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import grpc
 
 import serving
 from bench import echo
+from bench.processes import server
 from bench.rounds import Workload
 from omen.v1 import signal_pb2
 from omen.v1 import signal_service_pb2 as pb
@@ -28,7 +25,6 @@ from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 
 IN_FLIGHT = 64
 CALLS = 4_000
-START_TIMEOUT_S = 20.0
 CALL_TIMEOUT_S = 30.0
 
 Call = Callable[[grpc.aio.Channel], Callable[[pb.EmitRequest], Awaitable[pb.EmitResponse]]]
@@ -120,25 +116,3 @@ def request(number: int) -> pb.EmitRequest:
     event.observed_at.FromDatetime(now)
     event.signal.generated_at.FromDatetime(now)
     return pb.EmitRequest(event=event, wait_for=pb.WAIT_FOR_DELIVERED)
-
-
-@contextmanager
-def server(port_file: Path, module: str, **settings: str) -> Iterator[str]:
-    """A server process of ours; its target once it has written its port."""
-    command = [sys.executable, "-m", module, "serve", "--port-file", str(port_file)]
-    with (port_file.with_suffix(".log")).open("wb") as log:
-        process = subprocess.Popen(command, env={"PATH": os.defpath, **settings}, stderr=log, stdout=log)
-        try:
-            yield f"127.0.0.1:{port_of(process, port_file)}"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=START_TIMEOUT_S)
-
-
-def port_of(process: "subprocess.Popen[Any]", port_file: Path) -> int:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not port_file.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{port_file.stem} did not start: {port_file.with_suffix('.log').read_text()}")
-        time.sleep(0.01)
-    return int(port_file.read_text())

@@ -1,7 +1,7 @@
-"""P11: opening a ledger of many full records whose writer was killed with -9, in a fresh process.
+"""P11: starting OMEN on a ledger of many full records whose writer was killed with -9, from exec to SERVING.
 
-`fill` and `open` are those two processes. Before each round the last segment is put back as the kill left it, so that
-each opening has the same to recover.
+`python -m bench.restart` is that writer. Before each round the last segment is put back as the kill left it, so that
+each start has the same to recover.
 """
 
 import argparse
@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 
 from bench.ledger_append import PAYLOAD_BYTES, fill
+from bench.processes import server
 from bench.rounds import Figure, measure
-from ledger import Ledger
 from ledger.format import frame_bytes
 
 _FREE_BYTES_KEPT = 1 << 30
-_OPEN_TIMEOUT_S = 300.0
 
 
 def restart_figures(folder: Path, count: int, rounds: int) -> list[Figure]:
@@ -31,9 +30,9 @@ def restart_figures(folder: Path, count: int, rounds: int) -> list[Figure]:
         )
     killed = Killed(folder / "to restart", count)
     settings = (
-        f"{count:,} records of {PAYLOAD_BYTES} bytes by real appends, writer killed with -9, no FOOTER; new process"
+        f"{count:,} records of {PAYLOAD_BYTES} bytes by real appends, writer killed with -9, no FOOTER; exec to SERVING"
     )
-    cases = (("page cache as it is", killed.opened_warm_s), ("page cache dropped", killed.opened_cold_s))
+    cases = (("page cache as it is", killed.started_warm_s), ("page cache dropped", killed.started_cold_s))
     return [
         Figure(f"restart of {count:,} records, {name}", "s", settings, measure(workload, rounds), at_most=2.0)
         for name, workload in cases
@@ -45,7 +44,7 @@ class Killed:
 
     def __init__(self, directory: Path, count: int) -> None:
         self._directory = directory
-        command = _command("fill", directory, str(count))
+        command = [sys.executable, "-m", __name__, str(directory), str(count)]
         filler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             if not filler.stdout or filler.stdout.readline() != "filled\n":
@@ -57,25 +56,32 @@ class Killed:
         self._as_left = directory.with_suffix(".last")
         shutil.copyfile(self._last, self._as_left)
 
-    def opened_warm_s(self) -> float:
-        """Seconds until Ledger.open() has returned."""
+    def started_warm_s(self) -> float:
+        """Seconds until OMEN serves."""
         self._put_back()
-        return self._opened_s()
+        return self._started_s()
 
-    def opened_cold_s(self) -> float:
+    def started_cold_s(self) -> float:
         self._put_back()
         for path in self._directory.glob("**/*"):
             if path.is_file():
                 drop_cache(path)
-        return self._opened_s()
+        return self._started_s()
 
     def _put_back(self) -> None:
         shutil.copyfile(self._as_left, self._last)
 
-    def _opened_s(self) -> float:
-        command = _command("open", self._directory)
-        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=_OPEN_TIMEOUT_S)
-        return float(told.stdout)
+    def _started_s(self) -> float:
+        settings = {
+            "OMEN_LISTEN": "127.0.0.1:0",
+            "OMEN_LEDGER_DIR": str(self._directory),
+            "OMEN_RISKCAST_TARGET": "127.0.0.1:1",  # nobody is there: what starts is OMEN alone
+        }
+        port_file = self._directory.with_suffix(".port")
+        port_file.unlink(missing_ok=True)
+        began = time.perf_counter()
+        with server(port_file, "omen_server", **settings):
+            return time.perf_counter() - began
 
 
 def drop_cache(path: Path) -> None:
@@ -88,26 +94,14 @@ def drop_cache(path: Path) -> None:
         os.close(descriptor)
 
 
-def _command(what: str, directory: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", __name__, what, str(directory), *more]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=["fill", "open"])
     parser.add_argument("directory", type=Path)
-    parser.add_argument("count", type=int, nargs="?", default=0)
+    parser.add_argument("count", type=int)
     given = parser.parse_args()
-    if given.command == "fill":
-        fill(given.directory, given.count)
-        print("filled", flush=True)
-        sys.stdin.read()  # stays as it is until it is killed
-        return
-    began = time.perf_counter()
-    ledger = Ledger.open(given.directory, on_commit=lambda results: None)
-    took_s = time.perf_counter() - began
-    ledger.close()
-    print(took_s)
+    fill(given.directory, given.count)
+    print("filled", flush=True)
+    sys.stdin.read()  # stays as it is until it is killed
 
 
 if __name__ == "__main__":
