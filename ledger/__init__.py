@@ -1,8 +1,9 @@
 """A durable, framed, append-only ledger: opaque payloads in, the same bytes out. FORMAT.md says how it lies on disk.
 
 Read it top-down: `writer` and what it drives in `writing/`; `reader` and what it steps through in `reading/`;
-`opening/`, where a crash is judged; `files/`, what lies on disk; `format`, what a frame is. `checking/`, `copying/` and
-`index/` use these and are not used by them.
+`opening/`, where a crash is judged; `files/`, what lies on disk; then the words all of them use: `routing`, `settings`,
+`positions`, `seal`, `format`, `disk`, `errors`, `times`. `checking/` re-reads every byte, `copying/` backs up, `index/`
+finds signals: nothing that is promised depends on them.
 """
 
 from ledger.checking.verify import Damage, Progress, Verified

@@ -69,10 +69,15 @@ class Disk:
             os.close(fd)
 
     def read(self, path: Path, offset: int, size: int) -> bytes:
-        """At most `size` bytes; fewer only at the end of the file."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """At most `size` bytes; fewer only at the end of the file. OSError, at once, for what is no regular file."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for somebody to write
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file", str(path))
             return _pread_all(fd, offset, size)
+        except OSError as error:
+            error.filename = str(path)  # a descriptor does not tell
+            raise
         finally:
             os.close(fd)
 
@@ -84,12 +89,22 @@ class Disk:
         told = os.stat(path)
         return told.st_dev, told.st_ino
 
-    def has_name(self, fd: int) -> bool:
-        """False once the last name of an open file was removed: what is written to it goes when it is closed."""
-        return os.fstat(fd).st_nlink > 0
+    def is_named(self, fd: int, path: Path) -> bool:
+        """False once an open file is no longer the one at `path`: what is written to it would not be found there."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def names(self, path: Path) -> list[str]:
         return sorted(os.listdir(path))
+
+    def directory_names(self, path: Path) -> list[str]:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+
+    def is_directory(self, path: Path) -> bool:
+        return path.is_dir()
 
     def exists(self, path: Path) -> bool:
         return path.exists()

@@ -7,6 +7,7 @@ MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = _EPOCH.toordinal()
+_LAST = datetime.max.replace(tzinfo=UTC)
 _LAST_DAY = date.max.toordinal() - _EPOCH_ORDINAL
 
 
@@ -27,6 +28,11 @@ def microseconds_of(moment: datetime) -> int:
 def moment_of(microseconds: int) -> datetime:
     """The moment of so many microseconds since the epoch, in UTC. OverflowError outside the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def bounded_moment_of(microseconds: int) -> datetime:
+    """The moment of so many microseconds since the epoch, or the last one that has a date."""
+    return _LAST if microseconds >= microseconds_of(_LAST) else moment_of(microseconds)
 
 
 def day_of(microseconds: int) -> int:

@@ -144,25 +144,21 @@ class Ledger:
 
     def _run(self) -> None:
         try:
-            while (turn := self._queue.take(self._patience_s())) is not None:
+            while (turn := self._queue.take(self._committer.patience_s())) is not None:
                 self._take(turn)
             self._committer.freeze_all(self._stamp())
         except BaseException as error:  # noqa: BLE001 - whatever it was, no waiter may be left waiting
             self._fail(error)
-
-    def _patience_s(self) -> float | None:
-        return self._settings.idle_mark_s if self._committer.has_unmarked_batch else None
 
     def _take(self, turn: Turn) -> None:
         self._in_flight, self._errand = turn.batch, turn.errand
         if turn.batch:
             self._on_commit(self._committer.commit(turn.batch, self._stamp()))
             self._in_flight = []
+        self._committer.mark_idle(self._stamp())
         if turn.errand:
             turn.errand.run()
             self._errand = None
-        if not turn.batch and not turn.errand:
-            self._committer.mark_idle(self._stamp())
 
     def _stamp(self) -> int:
         return microseconds_of(self._now())

@@ -64,7 +64,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
         delivery = Delivery(journal, IngestServiceStub(riskcast), pause, now=utc_now, jitter=random.Random())
         await delivery.survey()
         async with (
-            beside(delivery.run(), seal_due(journal, utc_now), scrub(journal), fail_with(journal)),
+            beside(delivery.run(), seal_due(journal, utc_now), scrub(journal, random.Random()), fail_with(journal)),
             serving.serve(settings.listen, mounts(journal, index, delivery, pause), domain=DOMAIN) as running,
         ):
             running.set_ready()

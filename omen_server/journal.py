@@ -5,7 +5,7 @@ Ledger errors become errors of the contract here, and nowhere else.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,14 @@ import structlog
 from contract.errors import ContractError, Reason
 from ledger import (
     Disk,
+    FormatUnsupported,
     Ledger,
     LedgerClosed,
     LedgerDamaged,
     LedgerError,
     LedgerFull,
     LedgerSettings,
+    LedgerUnavailable,
     NotDue,
     PartitionClosed,
     PartitionInfo,
@@ -32,7 +34,7 @@ from ledger import (
 from ledger.checking.verify import Damage, Progress, Verified
 from ledger.routing import due_at
 from ledger.seal import Seal
-from ledger.times import moment_of
+from ledger.times import bounded_moment_of
 from omen_server.outcome import Outcome
 
 T = TypeVar("T")
@@ -49,16 +51,39 @@ ANSWERS: dict[type[LedgerError], tuple[Reason, float | None, str]] = {
     PartitionClosed: (Reason.PARTITION_CLOSED, None, "the partition of emitted_at takes no more records"),
     NotDue: (Reason.NOT_DUE, None, "the partition still takes records"),
     LedgerDamaged: (Reason.LEDGER_DAMAGED, None, "the partition is damaged"),
+    FormatUnsupported: (Reason.LEDGER_UNAVAILABLE, None, "the partition holds what a newer program wrote"),
     LedgerClosed: (Reason.SHUTTING_DOWN, None, "the server is shutting down"),
     LedgerFull: (Reason.LEDGER_FULL, 30.0, "the disk of the ledger is full"),  # somebody has to free space
 }
 UNAVAILABLE = (Reason.LEDGER_UNAVAILABLE, 1.0, "the ledger has stopped; whether it holds the record is not known")
+UNREADABLE = (Reason.LEDGER_UNAVAILABLE, 1.0, "the ledger cannot be read now")
+
+RANGES_TOLD_MAX = 5  # of what can be thousands
 
 
 def contract_error(error: LedgerError) -> ContractError:
     reason, retry_delay_s, message = ANSWERS.get(type(error), UNAVAILABLE)
-    metadata = {"due_at": moment_of(error.due_at).isoformat()} if isinstance(error, NotDue) else {}
+    metadata = {"due_at": bounded_moment_of(error.due_at).isoformat()} if isinstance(error, NotDue) else {}
     return ContractError(reason, message, metadata=metadata, retry_delay_s=retry_delay_s)
+
+
+def unreadable(error: Exception) -> ContractError:
+    """A read was refused: nothing is lost by that, and the ledger goes on."""
+    path = error.filename if isinstance(error, OSError) else None
+    log.warning("ledger_unreadable", path=path, error=str(error))
+    reason, retry_delay_s, message = UNREADABLE
+    return ContractError(reason, message, retry_delay_s=retry_delay_s)
+
+
+@contextmanager
+def reads_answered() -> Iterator[None]:
+    """What goes wrong within, while files are read, becomes an error of the contract."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(error) from error
+    except LedgerError as error:
+        raise contract_error(error) from error
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +138,10 @@ class Journal:
             raise contract_error(error) from error
         return pending.appended
 
+    async def chain(self) -> Iterator[Damage]:
+        """Re-reads the SEALs of the whole ledger against each other, when it is stepped through."""
+        return await self.read(lambda ledger: ledger.reader().verify_chain())
+
     async def partitions(self) -> list[PartitionInfo]:
         return await self.read(lambda ledger: ledger.partitions())
 
@@ -125,10 +154,13 @@ class Journal:
 
         Raises ContractError: NOT_DUE, LEDGER_DAMAGED, LEDGER_FULL, SHUTTING_DOWN, LEDGER_UNAVAILABLE.
         """
-        try:
-            return await self.read(lambda ledger: ledger.seal(partition))
-        except LedgerError as error:
-            raise contract_error(error) from error
+        with reads_answered():
+            try:
+                return await self.read(lambda ledger: ledger.seal(partition))
+            except LedgerUnavailable as error:
+                if self._ledger.failure is None:  # it goes on: reading the partition failed, and nothing was written
+                    raise unreadable(error) from error
+                raise
 
     async def verification(self, partition: str) -> Iterator[Progress | Damage | Verified]:
         """Re-reads every byte of a partition, a step at a time. KeyError when there is none of that name."""
@@ -171,7 +203,8 @@ def announce(recovered: Recovered) -> None:
             partition=segment.partition,
             ordinal=segment.ordinal,
             record_count=segment.record_count,
-            damaged_records=segment.damaged,
+            damaged_ranges=len(segment.damaged),
+            first_damaged=segment.damaged[:RANGES_TOLD_MAX],
         )
     for partition in recovered.damaged_seals:
         log.error("ledger_seal_damaged", partition=partition)

@@ -4,9 +4,13 @@ Finished segments are trusted by their FOOTER when the ledger is opened: this is
 """
 
 import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
+from ledger import LedgerError
 from ledger.checking.verify import Damage, Progress
 from omen_server.journal import Journal
 from omen_server.tasks import each_on_a_thread
@@ -19,30 +23,56 @@ PAUSE_S = 3600.0  # between two rounds
 Segment = tuple[str, int]  # partition, ordinal
 
 
-async def scrub(journal: Journal, bytes_per_s: float = BYTES_PER_S, pause_s: float = PAUSE_S) -> None:
-    """Runs until cancelled. Tells of each damaged segment once; GetPartition names all that is damaged in it."""
+async def scrub(
+    journal: Journal, chance: random.Random, bytes_per_s: float = BYTES_PER_S, pause_s: float = PAUSE_S
+) -> None:
+    """Runs until cancelled. Tells of each damaged segment once; GetPartition names all that is damaged in it.
+
+    The first round begins anywhere: a process that is restarted before a round ends still reaches all days in time.
+    """
     told: set[Segment] = set()
+    names = [info.name for info in await journal.partitions()]
+    start = chance.randrange(len(names)) if names else 0
+    names = names[start:] + names[:start]
     while True:
-        for info in await journal.partitions():
-            try:
-                await _scrub_partition(journal, info.name, bytes_per_s, told)
-            except OSError as error:  # a disk that cannot be read now may be later; what it holds is not lost by that
-                log.warning("scrub_interrupted", partition=info.name, error=error.strerror)
+        for name in names:
+            with interruptions_logged(name):
+                await _scrub_partition(journal, name, bytes_per_s, told)
+        with interruptions_logged("SEALs"):
+            async for damage in each_on_a_thread(await journal.chain()):
+                _tell(damage, told)
         await asyncio.sleep(pause_s)
+        names = [info.name for info in await journal.partitions()]
+
+
+@contextmanager
+def interruptions_logged(what: str) -> Iterator[None]:
+    """What cannot be read now may be later, or by another program; nothing is lost by that, and the rest is read."""
+    try:
+        yield
+    except (OSError, LedgerError) as error:
+        path = error.filename if isinstance(error, OSError) else None
+        log.warning("scrub_interrupted", partition=what, path=path, error=str(error))
 
 
 async def _scrub_partition(journal: Journal, partition: str, bytes_per_s: float, told: set[Segment]) -> None:
     read = 0
     async for found in each_on_a_thread(await journal.verification(partition)):
-        if isinstance(found, Damage) and (found.partition, found.ordinal) not in told:
-            told.add((found.partition, found.ordinal))
-            log.error(
-                "ledger_damage_found",
-                partition=found.partition,
-                ordinal=found.ordinal,
-                first_sequence=found.sequence,
-                description=found.description,
-            )
+        if isinstance(found, Damage):
+            _tell(found, told)
         elif isinstance(found, Progress):
             await asyncio.sleep((found.bytes_read - read) / bytes_per_s)
             read = found.bytes_read
+
+
+def _tell(damage: Damage, told: set[Segment]) -> None:
+    if (damage.partition, damage.ordinal) in told:
+        return
+    told.add((damage.partition, damage.ordinal))
+    log.error(
+        "ledger_damage_found",
+        partition=damage.partition,
+        ordinal=damage.ordinal,
+        first_sequence=damage.sequence,
+        description=damage.description,
+    )

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+ANY_TIME = nullcontext()
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
@@ -40,7 +42,16 @@ async def beside(*coroutines: Coroutine[Any, Any, object]) -> AsyncIterator[None
         raise failures.exceptions[0] from None
 
 
-async def each_on_a_thread(items: Iterator[T]) -> AsyncIterator[T]:
-    """The items of an iterator that reads files: each step of it on a thread, none on the event loop."""
-    while (item := await asyncio.to_thread(next, items, None)) is not None:
+async def each_on_a_thread(
+    items: Iterator[T], turn: AbstractAsyncContextManager[object] = ANY_TIME
+) -> AsyncIterator[T]:
+    """The items of an iterator that reads files: each step of it on a thread, none on the event loop.
+
+    `turn` is held for each step, not while the item is used.
+    """
+    while True:
+        async with turn:
+            item = await asyncio.to_thread(next, items, None)
+        if item is None:
+            return
         yield item

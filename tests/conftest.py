@@ -1,5 +1,10 @@
-"""A skipped test proves nothing: a run fails when one skips for a reason that is not listed here."""
+"""A skipped test proves nothing: a run fails when one skips for a reason that is not listed here.
 
+And a soak that fails can be run again: its chance comes from `soak_seed` alone.
+"""
+
+import os
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +16,14 @@ ALLOWED_SKIPS: dict[str, str] = {
 }
 
 UNEXPECTED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def soak_seed(request: pytest.FixtureRequest) -> int:
+    """Whatever a test marked soak leaves to chance derives from this: SOAK_SEED where that is set, else a new one."""
+    seed = int(os.environ.get("SOAK_SEED") or secrets.randbits(32))
+    print(f"\n{request.node.nodeid}: SOAK_SEED={seed}")  # noqa: T201 - it repeats the run
+    return seed
 
 
 def pytest_configure(config: pytest.Config) -> None:

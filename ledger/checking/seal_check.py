@@ -1,6 +1,5 @@
 """Re-reading SEALs: each by itself, and the chain they make."""
 
-import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from ledger.disk import Disk
 from ledger.files.layout import partition_names, seal_path
+from ledger.files.salvage import is_lost
 from ledger.positions import sequence_of
 from ledger.routing import is_late
 from ledger.seal import SEAL_BYTES_MAX, Seal, maybe_decoded
@@ -28,7 +28,7 @@ def maybe_seal_file(disk: Disk, directory: Path, partition: str) -> SealFile | N
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno != errno.EIO:
+        if not is_lost(error):
             raise
         return SealFile(0, None)
     return SealFile(len(data), maybe_decoded(data) if len(data) <= SEAL_BYTES_MAX else None)
@@ -54,11 +54,9 @@ def contradictions(seal: Seal, ledger_id: str, partition: str) -> Iterator[str]:
 
 
 def link_contradictions(disk: Disk, directory: Path, seal: Seal) -> Iterator[str]:
-    """What is wrong between a SEAL and the one that it names as the one before it."""
+    """What is wrong between a SEAL and the one that it names as the one before it. None named: none could be read."""
     link = seal.previous
     if link is None:
-        if seal.seal_number != 1:
-            yield f"the SEAL has number {seal.seal_number} and names none before it"
         return
     if link.seal_number >= seal.seal_number:
         yield f"the SEAL has number {seal.seal_number} and names number {link.seal_number} as the one before it"
@@ -77,13 +75,16 @@ def link_contradictions(disk: Disk, directory: Path, seal: Seal) -> Iterator[str
 def chain_contradictions(disk: Disk, directory: Path, ledger_id: str) -> Iterator[tuple[str, str]]:
     """(partition, what is wrong there), for the SEALs of the whole ledger: 1, 2, 3 …, each once, each link right.
 
-    A SEAL that was made while the one before it was damaged names the last one that could be read: that is right.
+    A SEAL that was made while the one before it was damaged names the last one that could be read, or none: that is
+    right. The number of one that cannot be read is not missing.
     That the last ones of all are missing cannot be seen: nothing names them.
     """
     last = max((seal.seal_number for _, seal in _seals(disk, directory) if seal), default=0)
     numbers: list[tuple[int, str]] = []
+    unreadable_count = 0
     for partition, seal in _seals(disk, directory):
         if seal is None:
+            unreadable_count += 1
             yield partition, "the SEAL cannot be read"
         elif seal.seal_number <= last:  # or made while these are read: then the one before it may have been passed over
             yield from ((partition, text) for text in contradictions(seal, ledger_id, partition))
@@ -92,8 +93,10 @@ def chain_contradictions(disk: Disk, directory: Path, ledger_id: str) -> Iterato
     for (before, other), (number, partition) in pairwise([(0, ""), *sorted(numbers)]):
         if number == before:
             yield partition, f"the SEAL has number {number}, and so has that of {other}"
-        elif number > before + 1:
+        elif number - before - 1 > unreadable_count:
             yield partition, f"the SEAL has number {number}, and {number - before - 1} before it are missing"
+        else:
+            unreadable_count -= number - before - 1
 
 
 def _seals(disk: Disk, directory: Path) -> Iterator[tuple[str, Seal | None]]:

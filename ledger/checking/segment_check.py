@@ -4,24 +4,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger.checking.salvage import STRIDE_BYTES, HashedReads, SalvagedReads
 from ledger.disk import Disk
 from ledger.files.bookends import (
     Pin,
     RecordSummary,
     SegmentFooter,
     encode_footer,
+    footer_remnants,
     maybe_footer,
     maybe_mark,
     pin_of_sealed,
 )
 from ledger.files.head import Head, footer_at_end, parse_head
 from ledger.files.layout import segment_path
+from ledger.files.salvage import STRIDE_BYTES, HashedReads, SalvagedReads
 from ledger.files.scan import Frame, Gap, Walk
 from ledger.files.segment import pin_of_segment
 from ledger.files.source import Source
 from ledger.format import (
-    HEADER_BYTES,
     MAGIC,
     PAYLOAD_BYTES_MAX,
     TYPE_COMMIT_MARK,
@@ -35,6 +35,7 @@ from ledger.positions import RECORD_INDEX_MAX, SEGMENT_ID_UNKNOWN, SegmentInfo, 
 from ledger.seal import SealedSegment
 
 _HEAD_BYTES = 16 * 1024
+_FOOTER_BEGIN_BYTES = 256
 _FOOTER_BYTES_MAX = frame_bytes(PAYLOAD_BYTES_MAX)
 
 
@@ -167,7 +168,7 @@ class SegmentCheck:
         if named != (self._claims.ledger_id, info.partition, info.ordinal, info.segment_id):
             where = f"segment {told.ordinal} of {told.partition} in ledger {told.ledger_id}"
             self._hit(0, 0, f"another file lies under this name: {where}, id {told.segment_id.hex()}")
-        elif told.prev != self._claims.before:
+        elif told.prev != self._claims.before and not _pins_nobody(told.prev):
             self._find(
                 0, 0, f"its HEADER pins {_pin_text(told.prev)} before it, which is {_pin_text(self._claims.before)}"
             )
@@ -254,8 +255,8 @@ class SegmentCheck:
         if met and met.header:
             return met.header.kind == TYPE_FOOTER
         start, segment_id = self._info.byte_length, self._info.segment_id
-        begin = b'{"segment_id":"' + segment_id.hex().encode()
-        if self._disk.read(self._path, start + HEADER_BYTES, len(begin)) == begin:
+        tail = self._disk.read(self._path, start, _FOOTER_BEGIN_BYTES)
+        if any((told_id, at) == (segment_id, start) for told_id, _, at in footer_remnants(tail, start)):
             return True
         whole = encode_footer(self.summary.footer(segment_id, start, self.sha256))
         return self._file_bytes - start == frame_bytes(len(whole))
@@ -280,6 +281,11 @@ class SegmentCheck:
             self._find(0, 0, f"the SEAL lists it as {sealed.file}")
         if not self._are_bytes_hit and sealed.sha256 != self.sha256:
             self._find(0, 0, f"the SEAL says sha256 {sealed.sha256}, the bytes say {self.sha256}")
+
+
+def _pins_nobody(pin: Pin | None) -> bool:
+    """Nobody could identify the segment before any more: what lies there now may be good again."""
+    return pin is not None and pin.segment_id == SEGMENT_ID_UNKNOWN
 
 
 def _pin_text(pin: Pin | None) -> str:

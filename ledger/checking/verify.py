@@ -13,6 +13,7 @@ from ledger.checking.segment_check import Claims, Finding, SegmentCheck
 from ledger.disk import Disk
 from ledger.files.bookends import Pin
 from ledger.files.layout import seal_path, segment_ordinals, segment_path
+from ledger.files.salvage import is_lost
 from ledger.files.segment import pin_of_segment
 from ledger.positions import IndexRange, PartitionInfo, SegmentInfo, SegmentState, sequence_of
 from ledger.seal import Seal, SealState
@@ -101,7 +102,9 @@ class _Verification:
     def _size(self, path: Path) -> int:
         try:
             return self._disk.size(path)
-        except FileNotFoundError:
+        except OSError as error:
+            if not is_lost(error):
+                raise
             return 0
 
     def _path(self, info: SegmentInfo) -> Path:
@@ -147,10 +150,13 @@ class _Verification:
         while True:
             try:
                 findings = next(strides, None)
-            except FileNotFoundError:
-                if self._is_pruned():
+            except OSError as error:
+                if not is_lost(error):
+                    raise
+                is_gone = isinstance(error, FileNotFoundError)
+                if is_gone and self._is_pruned():
                     return
-                findings = check.lost("its file is gone")
+                findings = check.lost("its file is gone" if is_gone else f"it cannot be read: {error.strerror}")
             if findings is None:
                 break
             yield from self._tell(info, findings)

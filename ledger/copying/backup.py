@@ -219,4 +219,4 @@ def _translated(target: Path) -> Iterator[None]:
     except OSError as error:
         if is_no_space(error):
             raise LedgerFull(f"{target}: no space for the backup: {error.strerror}") from error
-        raise BackupFailed(f"{target}: {error.strerror or error}") from error
+        raise BackupFailed(f"{error.filename or target}: {error.strerror or error}") from error

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ledger.checking.salvage import STRIDE_BYTES, SalvagedReads
 from ledger.checking.segment_check import Claims, Finding, SegmentCheck
 from ledger.disk import Disk, sha256_of, write_all
 from ledger.errors import BackupFailed
 from ledger.files.bookends import encode_mark
+from ledger.files.salvage import STRIDE_BYTES, SalvagedReads
 from ledger.files.segment import write_footer
 from ledger.format import TYPE_COMMIT_MARK, encode_frame, seed_of
 from ledger.positions import SEGMENT_ID_UNKNOWN, SegmentInfo

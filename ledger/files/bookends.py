@@ -1,18 +1,22 @@
 """The JSON payloads of HEADER and FOOTER, and the count in a COMMIT_MARK."""
 
 import json
+import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from struct import Struct
 from typing import Any
 
 from ledger.errors import FormatUnsupported
-from ledger.format import FORMAT_VERSION
+from ledger.format import ALIGNMENT, FORMAT_VERSION, HEADER_BYTES
 from ledger.seal import SealedSegment
 
 SPARSE_STEP = 256  # records between two entries of the sparse index: one entry a quarter of a MiB of 1 KiB records
 _COUNT = Struct("<Q")
+_FOOTER_BEGINS = re.compile(
+    rb'\{"segment_id":"([0-9a-f]{32})","record_count":([0-9]{1,10}),"byte_length":([0-9]{1,19}),'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,17 @@ def maybe_footer(payload: bytes) -> SegmentFooter | None:
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def footer_remnants(data: bytes, offset: int) -> Iterator[tuple[bytes, int, int]]:
+    """(segment id, record_count, byte_length) of each FOOTER whose first words lie in `data` where they say they do.
+
+    `offset` is where `data` lies in the file. The rest of the FOOTER may be anything.
+    """
+    for begin in _FOOTER_BEGINS.finditer(data):
+        told = int(begin[3])
+        if told == offset + begin.start() - HEADER_BYTES and told % ALIGNMENT == 0:
+            yield bytes.fromhex(begin[1].decode()), int(begin[2]), told
 
 
 def encode_mark(record_count: int) -> bytes:

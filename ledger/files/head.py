@@ -23,6 +23,7 @@ from ledger.format import (
 _HEAD_BYTES_MAX = 16 * 1024  # a HEADER is about 400 bytes
 _FOOT_BYTES_MAX = 256 * 1024  # a FOOTER of 65,536 records is about 5 KiB; a larger one than this is found by scanning
 _TYPE_AT = 4
+_FOOTER_BEGINS = b'{"segment_id":"'
 
 Span = tuple[int, int]  # byte offsets [start, end)
 
@@ -83,7 +84,10 @@ def footer_at(disk: Disk, path: Path, offset: int) -> SegmentFooter | None:
 
 
 def footer_at_end(disk: Disk, path: Path) -> SegmentFooter | None:
-    """The FOOTER that ends exactly where the file ends. None does not prove that there is none: scan then."""
+    """The FOOTER that seems to end exactly where the file ends. A payload can hold one: it is no evidence of an end.
+
+    None does not prove that there is none.
+    """
     size = disk.size(path)
     base = max(0, (size - _FOOT_BYTES_MAX) // ALIGNMENT * ALIGNMENT)
     data = disk.read(path, base, size - base)
@@ -91,8 +95,8 @@ def footer_at_end(disk: Disk, path: Path) -> SegmentFooter | None:
     at = types.rfind(TYPE_FOOTER)
     while at >= 0:
         start = at * ALIGNMENT
-        footer = _whole_footer(data, start, base + start)
-        if footer and start + frame_bytes(_payload_len(data, start)) == len(data):
+        is_last = start + frame_bytes(_payload_len(data, start)) == len(data)
+        if is_last and (footer := _whole_footer(data, start, base + start)):
             return footer
         at = types.rfind(TYPE_FOOTER, 0, at)
     return None
@@ -109,14 +113,25 @@ def footer_ordinal(disk: Disk, path: Path, footer: SegmentFooter) -> int | None:
 
 
 def _whole_footer(data: bytes, start: int, offset: int) -> SegmentFooter | None:
-    payload_start = start + HEADER_BYTES
-    footer = maybe_footer(data[payload_start : payload_start + _payload_len(data, start)])
-    if footer is None or footer.byte_length != offset:
-        return None
-    frame = maybe_header(data, start, offset, seed_of(footer.segment_id))
+    """Parses nothing before the CRCs hold: payloads are made by others, and may look like anything."""
+    segment_id = _maybe_segment_id(data, start + HEADER_BYTES)
+    frame = maybe_header(data, start, offset, seed_of(segment_id)) if segment_id else None
     if frame is None or frame.kind != TYPE_FOOTER:
         return None
-    return footer if maybe_payload(data, start, frame) else None
+    payload = maybe_payload(data, start, frame)
+    footer = maybe_footer(payload) if payload else None
+    return footer if footer and footer.byte_length == offset else None
+
+
+def _maybe_segment_id(data: bytes, start: int) -> bytes | None:
+    """The first member of a FOOTER: the CRC of its frame begins with it."""
+    if not data.startswith(_FOOTER_BEGINS, start):
+        return None
+    digits = data[start + len(_FOOTER_BEGINS) : start + len(_FOOTER_BEGINS) + 32]
+    try:
+        return bytes.fromhex(digits.decode("ascii"))
+    except ValueError:
+        return None
 
 
 def _payload_len(data: bytes, start: int) -> int:

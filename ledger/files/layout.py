@@ -4,6 +4,9 @@ import json
 import re
 import uuid
 from pathlib import Path
+from typing import Any
+
+from google_crc32c import value
 
 from ledger.disk import Disk, publish
 from ledger.errors import FormatUnsupported, LedgerDamaged
@@ -16,11 +19,11 @@ LOCK_FILE = "LOCK"
 SEAL_FILE = "SEAL"
 
 _SEGMENT = re.compile(r"segment-([0-9]{8,10})\.log")
-_WHOLE_FILE_BYTES = 64 * 1024  # ledger.json has about 100
+_WHOLE_FILE_BYTES = 64 * 1024  # ledger.json has about 130
 
 
 def partition_names(disk: Disk, directory: Path) -> list[str]:
-    return [name for name in disk.names(directory) if _is_partition(name)]
+    return [name for name in disk.directory_names(directory) if _is_partition(name)]
 
 
 def _is_partition(name: str) -> bool:
@@ -59,7 +62,7 @@ def torn_paths(disk: Disk, directory: Path) -> list[Path]:
 def remove_temporaries(disk: Disk, path: Path) -> None:
     """Files that never got their name: nothing in them was acknowledged."""
     for name in disk.names(path):
-        if name.endswith(".tmp"):
+        if name.endswith(".tmp") and not disk.is_directory(path / name):  # a directory is none of ours
             disk.unlink(path / name)
 
 
@@ -68,16 +71,28 @@ def seal_path(directory: Path, partition: str) -> Path:
 
 
 def read_ledger_id(disk: Disk, directory: Path) -> str:
-    """LedgerDamaged when ledger.json is missing or unreadable; FormatUnsupported when it is too new."""
+    """LedgerDamaged when ledger.json is missing or not as it was written; FormatUnsupported when it is too new."""
     path = directory / LEDGER_FILE
     try:
-        told = json.loads(disk.read(path, 0, _WHOLE_FILE_BYTES))
-        version, ledger_id = told["format_version"], str(uuid.UUID(told["ledger_id"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise LedgerDamaged(f"{path} cannot be read as the identity of a ledger: {error}") from error
+        data = disk.read(path, 0, _WHOLE_FILE_BYTES)
+        told = json.loads(data)
+        told.pop("crc32c")
+        is_whole = encode_identity(told) == data
+        version, ledger_id = told["format_version"], told["ledger_id"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _unidentified(path, str(error)) from error
+    if not is_whole:
+        raise _unidentified(path, "its checksum does not hold")
     if version != FORMAT_VERSION:
         raise FormatUnsupported(f"{path}: format version {version}; this program knows {FORMAT_VERSION}")
-    return ledger_id
+    if not _is_uuid(ledger_id):
+        raise _unidentified(path, "its ledger_id is no UUID")
+    return str(ledger_id)
+
+
+def encode_identity(told: dict[str, Any]) -> bytes:
+    """ledger.json: `told`, and the CRC32C of that. A flipped bit must not make one ledger into another."""
+    return _canonical({**told, "crc32c": f"{value(_canonical(told)):08x}"})
 
 
 def establish_ledger_id(disk: Disk, directory: Path, created_at: int) -> str:
@@ -87,5 +102,20 @@ def establish_ledger_id(disk: Disk, directory: Path, created_at: int) -> str:
         if partition_names(disk, directory):
             raise LedgerDamaged(f"{path} is missing beside existing partitions: restore it, never invent a new one")
         told = {"format_version": FORMAT_VERSION, "ledger_id": str(uuid.uuid4()), "created_at": created_at}
-        disk.close(publish(disk, path, json.dumps(told).encode()))
+        disk.close(publish(disk, path, encode_identity(told)))
     return read_ledger_id(disk, directory)
+
+
+def _is_uuid(told: object) -> bool:
+    try:
+        return str(uuid.UUID(str(told))) == told
+    except ValueError:
+        return False
+
+
+def _canonical(told: dict[str, Any]) -> bytes:
+    return json.dumps(told, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _unidentified(path: Path, reason: str) -> LedgerDamaged:
+    return LedgerDamaged(f"{path} cannot be read as the identity of a ledger: {reason:.200}. Restore it from a backup")

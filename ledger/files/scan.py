@@ -3,6 +3,10 @@
 A frame header carries its own CRC, so its length can be trusted: a damaged payload costs exactly one record. Behind a
 damaged header the walk goes on in steps of 8 bytes to the next header whose seeded CRC, ascending sequence and
 durable_offset all hold.
+
+Records are only missing where bytes are: each has taken up a header at least. So whatever claims that more of them are
+missing than the bad bytes before it can have held is not in its place, a block that was written to the wrong one or a
+frame within a payload, and is bad bytes itself. Believed, it would hide the records behind it, whose indexes are lower.
 """
 
 import re
@@ -10,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ledger.errors import FormatUnsupported
-from ledger.files.bookends import RecordSummary, SegmentFooter, maybe_footer, maybe_mark
+from ledger.files.bookends import RecordSummary, SegmentFooter, footer_remnants, maybe_footer, maybe_mark
 from ledger.files.source import Source
 from ledger.format import (
     ALIGNMENT,
@@ -25,6 +29,7 @@ from ledger.format import (
     frame_bytes,
     maybe_header,
     maybe_payload,
+    seed_of,
     whole_records,
 )
 from ledger.positions import RECORD_INDEX_MAX, IndexRange, sequence_of
@@ -32,6 +37,7 @@ from ledger.positions import RECORD_INDEX_MAX, IndexRange, sequence_of
 _TYPE_AT = 4  # where the type byte lies in a header
 _KNOWN = re.compile(b"[" + re.escape(TYPES_KNOWN) + b"]")
 _RESYNC_WINDOW = 1024 * 1024
+_REMNANT_BYTES = 256 * 1024  # a FOOTER of 65,536 records is about 5 KiB
 _RECORDS_AT_ONCE = 256  # about one window of 1 KiB records
 
 
@@ -67,15 +73,32 @@ class Gap:
     header: FrameHeader | None
 
 
-class Walk:
-    """Steps through the frames of one segment, from `offset` (a frame boundary) with `last_index` records behind it."""
+@dataclass(frozen=True, slots=True)
+class Remnant:
+    """What a damaged FOOTER still proves: it is only written when the `byte_length` bytes before it are durable.
 
-    def __init__(self, source: Source, seed: int, ordinal: int, offset: int, last_index: int = 0) -> None:
+    `record_count` is as good as the bytes that say it, which no CRC covers any more; None when they are gone too.
+    """
+
+    byte_length: int
+    record_count: int | None
+
+
+class Walk:
+    """Steps through the frames of one segment, from `offset` (a frame boundary) with `last_index` records behind it.
+
+    `bad_bytes` is how many there are since the last known record: each HEADER_BYTES of them may have been one.
+    """
+
+    def __init__(
+        self, source: Source, seed: int, ordinal: int, offset: int, last_index: int = 0, bad_bytes: int = 0
+    ) -> None:
         self._source = source
         self._seed = seed
         self._ordinal = ordinal
         self.offset = offset
         self.last_index = last_index
+        self.bad_bytes = bad_bytes
 
     def records(self, end: int) -> list[WholeRecord]:
         """The records that follow here without a gap, whole, before `end`: some of them, or none.
@@ -93,6 +116,7 @@ class Walk:
             last_offset, *_, last_payload = found[-1]
             self.offset = last_offset + frame_bytes(len(last_payload))
             self.last_index += len(found)
+            self.bad_bytes = 0
         return found
 
     def step(self, end: int) -> Frame | Gap | None:
@@ -103,8 +127,22 @@ class Walk:
         header = self._maybe_header_at(offset, end)
         if header is None:
             self.offset = self._resync(offset + ALIGNMENT, end)
+            self.bad_bytes += self.offset - offset
             return Gap(offset, self.offset, None)
         return self._frame(offset, header, end)
+
+    def maybe_remnant(self, gap: Gap, end: int) -> Remnant | None:
+        """Of the FOOTER of this segment, when the gap that ends the file has been one, or it begins in there."""
+        if gap.end < end or (gap.header and gap.header.kind != TYPE_FOOTER):
+            return None
+        if gap.header and gap.end < gap.offset + gap.header.frame_bytes:
+            return None  # cut off: its writer may be about to write the rest
+        base = max(gap.offset, end - _REMNANT_BYTES)
+        data, start = self._source.at(base, end - base, end)
+        for segment_id, record_count, byte_length in footer_remnants(data[start:], base):
+            if seed_of(segment_id) == self._seed:
+                return Remnant(byte_length, record_count)
+        return Remnant(gap.offset, None) if gap.header else None
 
     def _frame(self, offset: int, header: FrameHeader, end: int) -> Frame | Gap:
         if header.kind >= TYPES_CRITICAL and header.kind not in TYPES_KNOWN:
@@ -113,6 +151,7 @@ class Walk:
         self.offset = min(offset + size, end)
         if header.kind == TYPE_RECORD:
             self.last_index = header.sequence & RECORD_INDEX_MAX
+            self.bad_bytes = 0
         data, start = self._source.at(offset, size, end)
         payload = maybe_payload(data, start, header) if offset + size <= end else None
         if payload is None:
@@ -124,12 +163,21 @@ class Walk:
             return None
         data, start = self._source.at(offset, HEADER_BYTES, end)
         header = maybe_header(data, start, offset, self._seed)
-        return header if header and self._is_next(header) else None
+        return header if header and self._is_next(header, offset, end) else None
 
-    def _is_next(self, header: FrameHeader) -> bool:
-        if header.kind != TYPE_RECORD:
-            return header.sequence == 0
-        return header.sequence >> 32 == self._ordinal and header.sequence > sequence_of(self._ordinal, self.last_index)
+    def _is_next(self, header: FrameHeader, offset: int, end: int) -> bool:
+        highest = self.last_index + (self.bad_bytes + offset - self.offset) // HEADER_BYTES  # that may lie before it
+        if header.kind == TYPE_RECORD:
+            index = header.sequence & RECORD_INDEX_MAX
+            return header.sequence >> 32 == self._ordinal and self.last_index < index <= highest + 1
+        if header.kind == TYPE_COMMIT_MARK and (self._maybe_count(header, offset, end) or 0) > highest:
+            return False
+        return header.sequence == 0
+
+    def _maybe_count(self, mark: FrameHeader, offset: int, end: int) -> int | None:
+        data, start = self._source.at(offset, mark.frame_bytes, end)
+        payload = maybe_payload(data, start, mark)
+        return None if payload is None else maybe_mark(payload)
 
     def _resync(self, offset: int, end: int) -> int:
         while offset + HEADER_BYTES <= end:
@@ -160,6 +208,7 @@ class Scan:
     missing: list[IndexRange] = field(default_factory=list)
     durable_offset: int = 0
     footer: SegmentFooter | None = None
+    remnant: Remnant | None = None
     summary: RecordSummary = field(default_factory=RecordSummary)
     served: int = 0
 
@@ -216,6 +265,7 @@ def scan(walk: Walk, end: int) -> Scan:
             gathered.add_records(records)
         elif met := walk.step(end):
             gathered.add(met)
+            gathered.remnant = walk.maybe_remnant(met, end) if isinstance(met, Gap) else None
         else:
             break
     return gathered

@@ -99,12 +99,12 @@ class LiveSegment:
         return sparse[min((record_index - 1) // SPARSE_STEP, len(sparse) - 1)] if sparse else None
 
     def sync(self) -> None:
-        """Moves the durable mark to everything written. OSError too when somebody has deleted the file meanwhile."""
+        """Moves the durable mark to everything written. OSError too when somebody has moved or deleted the file."""
         if self._durable_end == self._end:
             return
         self._disk.fdatasync(self._fd)
-        if not self._disk.has_name(self._fd):
-            raise OSError(errno.ENOENT, f"{self._path} was deleted while it was written to")
+        if not self._disk.is_named(self._fd, self._path):
+            raise OSError(errno.ENOENT, f"{self._path} was moved or deleted while it was written to")
         self._durable_end = self._end
         self.info = self._info(SegmentState.OPEN)
 
@@ -115,8 +115,13 @@ class LiveSegment:
         self.sync()
 
     def freeze(self, written_at: int) -> SegmentInfo:
-        """Appends the FOOTER after everything before it is durable, and closes the file."""
+        """Appends the FOOTER after everything before it is durable, and closes the file.
+
+        The mark before it says the same of the last batch, should the FOOTER rot.
+        """
         self.sync()
+        if self.has_unmarked_batch:
+            self.mark(written_at)
         footer = self._summary.footer(self._header.segment_id, self._end, self._sha256.hexdigest())
         write_footer(self._disk, self._fd, footer, written_at)
         self.info = self._info(SegmentState.FROZEN)

@@ -16,7 +16,10 @@ _LOST_IN_A_ROW_MAX = 1024  # 64 GiB. A file behind a longer run of missing ones 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """One segment. `is_present` is False when others speak of it and its file is gone."""
+    """One segment. `is_present` is False when others speak of it and its file is gone.
+
+    `footer` is the one at the end that `pin` tells; without a pin, and without a HEADER, one that may say the id.
+    """
 
     partition: str
     ordinal: int
@@ -33,11 +36,14 @@ class Surveyed:
         return next((source.segment_id for source in known if source), SEGMENT_ID_UNKNOWN)
 
     def trusted(self) -> SegmentInfo | None:
-        """Frozen segments are trusted by their FOOTER, unread, when head and pin have nothing against it."""
-        footer = self.footer
-        if footer is None or self.head.header is None or self.head.damaged:
+        """Frozen segments are trusted by their FOOTER, unread, where a pin says the same and the head is whole.
+
+        Without a pin only a walk of the frames can tell a FOOTER from a payload that holds one.
+        """
+        footer, pin = self.footer, self.pin
+        if footer is None or pin is None or self.head.header is None or self.head.damaged:
             return None
-        if self.pin and (footer.record_count, footer.byte_length) != (self.pin.record_count, self.pin.byte_length):
+        if (footer.record_count, footer.byte_length) != (pin.record_count, pin.byte_length):
             return None
         return SegmentInfo(
             self.partition,
@@ -80,6 +86,10 @@ class PartitionSurvey:
         return self._without_segments.is_sealed
 
     @property
+    def has_intact_seal(self) -> bool:
+        return self._seal is not None
+
+    @property
     def is_pruned(self) -> bool:
         return self._without_segments.is_pruned
 
@@ -104,7 +114,7 @@ class PartitionSurvey:
         path = segment_path(self._directory, self._partition, ordinal)
         is_present = self._disk.exists(path)
         head = self._head(ordinal)
-        pin = self._seal_pins.get(ordinal) or self._successor_pin(ordinal)
+        pin = self._maybe_pin(ordinal)
         if head.header and pin and head.header.segment_id != pin.segment_id:
             head = HEAD_FOREIGN
         # Another file under this name: nothing in it is about this segment, its FOOTER neither.
@@ -121,6 +131,11 @@ class PartitionSurvey:
             return HEAD_FOREIGN
         return head
 
+    def _maybe_pin(self, ordinal: int) -> Pin | None:
+        """None too when nobody knew any more what was pinned: good bytes may have been put back since."""
+        pin = self._seal_pins.get(ordinal) or self._successor_pin(ordinal)
+        return pin if pin and pin.segment_id != SEGMENT_ID_UNKNOWN else None
+
     def _successor_pin(self, ordinal: int) -> Pin | None:
         header = self._head(ordinal + 1).header
         return header.prev if header and header.prev and header.prev.ordinal == ordinal else None
@@ -135,13 +150,15 @@ class PartitionSurvey:
         return footer is not None and footer_ordinal(self._disk, path, footer) == ordinal
 
     def _footer(self, path: Path, ordinal: int, head: Head, pin: Pin | None) -> SegmentFooter | None:
-        footer = footer_at(self._disk, path, pin.byte_length) if pin else footer_at_end(self._disk, path)
-        if footer is None:
+        if pin:
+            footer = footer_at(self._disk, path, pin.byte_length)
+            return footer if footer and footer.segment_id == pin.segment_id else None
+        if head.header:
             return None
-        told = head.header or pin
-        if told is None:  # nobody else says whose FOOTER it is, and it does not give an ordinal itself
-            return footer if footer_ordinal(self._disk, path, footer) in (None, ordinal) else None
-        return footer if footer.segment_id == told.segment_id else None
+        footer = footer_at_end(self._disk, path)
+        if footer is None:  # nobody else says whose FOOTER it is, and it does not give an ordinal itself
+            return None
+        return footer if footer_ordinal(self._disk, path, footer) in (None, ordinal) else None
 
 
 def _maybe_whole(disk: Disk, path: Path) -> bytes | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ledger.errors import IndexUnavailable, LedgerError
 from ledger.index.file import INDEX_FILE, Unfit, created, identity, is_unfit, opened, opened_for_reading
-from ledger.index.progress import Place, Progress, contradiction, is_covered
+from ledger.index.progress import Place, Progress, contradiction, count_of, is_covered, reconsidered
 from ledger.index.query import FIND, PROGRESS, IndexQuery, Key, Parameters, selection
 from ledger.index.rows import IndexFields, Row, insert, is_storable, name_of, number_of, row_of
 from ledger.positions import (
@@ -149,8 +149,10 @@ class LedgerIndex:
 
     def covers(self, infos: Sequence[PartitionInfo]) -> bool:
         """Whether everything is indexed that was durable when the ledger said this of itself."""
+        if not self._is_open or self._unfit_because:  # what a file claims is looked at before it is opened
+            return False
         progress = self._progress
-        return not self._unfit_because and all(
+        return all(
             is_covered(progress.get((info.name, segment.ordinal)), info, segment)
             for info in infos
             for segment in info.segments
@@ -180,6 +182,8 @@ class LedgerIndex:
             return str(unfit)
         if flaw := contradiction(self._progress, infos):
             return flaw
+        if not self._is_open:  # damage is known for as long as a process lives: restored is what the next one reads
+            self._progress = reconsidered(self._progress, infos)
         self._start_answering()
         return ""
 
@@ -246,6 +250,9 @@ class LedgerIndex:
             records = cursor.read(records_max, _PASS_BYTES_MAX)
         except (OSError, LedgerError, KeyError) as error:
             batch.unreadable = error
+            return
+        if cursor.is_away and count_of(segment.damaged, segment.record_count) < segment.record_count:
+            batch.unreadable = FileNotFoundError(f"segment {segment.ordinal} of {segment.partition} is away")
             return
         self._cursors[place] = cursor
         rows = [row for record in records if (row := self._maybe_row(record))]

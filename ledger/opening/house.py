@@ -82,4 +82,5 @@ def _settle_last_seal(disk: Disk, directory: Path, partitions: list[PartitionInf
 def _translated(directory: Path, error: OSError) -> LedgerError:
     if is_no_space(error):
         return LedgerFull(f"{directory}: no space to open the ledger: {error.strerror}")
-    return LedgerUnavailable(f"{directory}: cannot open the ledger: {error.strerror or error}")
+    where = f": {error.filename}" if error.filename else ""
+    return LedgerUnavailable(f"{directory}: cannot open the ledger: {error.strerror or error}{where}")

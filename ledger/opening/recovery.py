@@ -1,8 +1,9 @@
 """What became of a segment that its writer did not finish: clean, torn tail or damaged, decided by evidence.
 
-Bytes that cannot be read are a torn tail unless something proves that they were once durable. Four things can prove
-it: the durable_offset of a valid frame, the successor's HEADER, a SEAL, the segment's own FOOTER. All four say the
-same: "the first n bytes of this file were durable". So the decision needs two facts, the gaps and the furthest n.
+Bytes that cannot be read are a torn tail unless something proves that they were once durable. Five things can prove
+it: the durable_offset of a valid frame, the successor's HEADER, a SEAL, the segment's own FOOTER, and what is left of
+it. All five say the same: "the first n bytes of this file were durable". So the decision needs two facts, the gaps and
+the furthest n.
 
 Pure: what was scanned in, what to do out. `inspection.py` gathers, `takeover.py` does it.
 """
@@ -12,7 +13,7 @@ from enum import Enum
 
 from ledger.files.bookends import Pin
 from ledger.files.head import Head
-from ledger.files.scan import Scan
+from ledger.files.scan import Remnant, Scan
 from ledger.format import HEADER_BYTES
 from ledger.positions import SegmentState
 
@@ -91,9 +92,18 @@ def weigh(head: Head, found: Scan, file_bytes: int, pin: Pin | None) -> Evidence
         limit, limit_count = pin.byte_length, pin.record_count
     elif found.footer:
         limit, limit_count = found.footer.byte_length, found.footer.record_count
+    elif found.remnant and found.gaps[0][0] < found.remnant.byte_length:
+        limit, limit_count = found.remnant.byte_length, _credible_count(found, found.remnant)
     head_gaps = tuple((start, end, 0) for start, end in head.damaged)
     gaps = tuple(gap for gap in (*head_gaps, *found.gaps) if gap[0] < limit)
     # A file gets its name only after magic and both HEADER copies are durable, readable or not.
     named_end = head.end if head.header else head.end + HEADER_BYTES
     durable_end = max(named_end, found.durable_offset if limit_count is None else limit)
     return Evidence(file_bytes, gaps, found.known_count, durable_end, limit, limit_count)
+
+
+def _credible_count(found: Scan, remnant: Remnant) -> int:
+    """Each record that is missing before the FOOTER has taken up a header at least: more are not believed."""
+    room_bytes = sum(max(0, min(end, remnant.byte_length) - start) for start, end, _ in found.gaps)
+    told = remnant.record_count or 0
+    return told if found.known_count <= told <= found.known_count + room_bytes // HEADER_BYTES else found.known_count

@@ -1,4 +1,4 @@
-"""Opening what an earlier process left: each segment is trusted by its FOOTER, or scanned, judged and frozen."""
+"""Opening what an earlier process left: a pinned segment is trusted by its FOOTER, any other scanned and judged."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,8 +46,6 @@ class Opening:
 
     def _segment(self, survey: PartitionSurvey, surveyed: Surveyed) -> SegmentInfo:
         if info := surveyed.trusted():
-            if surveyed.pin is None:
-                self._settle(surveyed.path)
             return info
         if not surveyed.is_present:
             return surveyed.pruned() if survey.is_pruned else surveyed.lost()
@@ -55,19 +53,12 @@ class Opening:
             return inspect(self.disk, surveyed)[0]
         return self._recover(surveyed)
 
-    def _settle(self, path: Path) -> None:
-        """A FOOTER that nobody pins may not be durable yet: its writer died right then. A SEAL will rely on it."""
-        fd = self.disk.open_existing(path)
-        try:
-            self.disk.fsync(fd)
-        finally:
-            self.disk.close(fd)
-
     def _recover(self, surveyed: Surveyed) -> SegmentInfo:
         disk = self.disk
         fd = disk.open_existing(surveyed.path)
         try:
-            # What the page cache holds is not what a power cut would leave: make them the same, then read.
+            # What the page cache holds is not what a power cut would leave: make them the same, then read. A FOOTER
+            # too may not be durable yet, its writer died right then; a SEAL will rely on it.
             disk.fsync(fd)
             disk.fsync_dir(surveyed.path.parent)
             disk.drop_cache(fd)

@@ -51,7 +51,8 @@ class SegmentCursor:
         self._from_index = from_index
         self._ready: deque[Record] = deque()  # walked past already
         self._expected = 1
-        self.damaged: tuple[IndexRange, ...] = ()
+        self._untold: list[IndexRange] | None = None  # damage that the view is told of when read() ends
+        self.is_away = False  # the file was not there: maybe for now, what nobody else calls damage is none
         self._walk = None if info.segment_id == SEGMENT_ID_UNKNOWN else self._begin(disk, path, info)
 
     @property
@@ -72,17 +73,20 @@ class SegmentCursor:
         """The next records, in order, with at most `bytes_max` payload bytes (but never none for that reason).
 
         [] means: nothing more is durable now; nothing more will come once the next ordinal existed before the call.
-        What is damaged is passed over and added to `damaged`, and the view is told.
+        What is damaged is passed over, and the view is told of it. What is away is passed over too.
         """
         if self._info.state is not SegmentState.FROZEN:
             self._info = self._view.segment(self._info.partition, self._info.ordinal)
         taken: list[Record] = []
         size = 0
-        while len(taken) < records_max and (self._ready or self._fill()):
-            size += len(self._ready[0].payload)
-            if taken and size > bytes_max:
-                break
-            taken.append(self._ready.popleft())
+        try:
+            while len(taken) < records_max and (self._ready or self._fill()):
+                size += len(self._ready[0].payload)
+                if taken and size > bytes_max:
+                    break
+                taken.append(self._ready.popleft())
+        finally:
+            self._tell()
         return taken
 
     def _begin(self, disk: Disk, path: Path, info: SegmentInfo) -> Walk | None:
@@ -94,9 +98,10 @@ class SegmentCursor:
                 return Walk(source, seed, info.ordinal, offset, self._expected - 1)
             head = read_head(disk, path)
         except FileNotFoundError:
+            self.is_away = True
             return None
         if head.damaged:
-            self._note(())
+            self._untold = []
         return Walk(source, seed, info.ordinal, head.end)
 
     def _maybe_near(self, disk: Disk, path: Path, info: SegmentInfo) -> tuple[int, int] | None:
@@ -109,7 +114,7 @@ class SegmentCursor:
         """Goes on to the next records. False when there are none: then all that is missing has been named."""
         while not self._ready and (met := self._next()):
             if isinstance(met, Gap):
-                self._note(())
+                self._untold = self._untold or []
             elif not isinstance(met, Frame):
                 self._take(met)
             elif met.header.kind == TYPE_RECORD:
@@ -123,6 +128,7 @@ class SegmentCursor:
         try:
             return (self._walk.records(end) or self._walk.step(end)) if self._walk else None
         except FileNotFoundError:
+            self.is_away = True
             return None
 
     def _take(self, records: Sequence[WholeRecord]) -> None:
@@ -142,10 +148,13 @@ class SegmentCursor:
 
     def _pass_to(self, index: int) -> None:
         """Every index from the expected one up to here, exclusive, is known to have existed and cannot be read."""
-        if index > self._expected:
-            self._note(((self._expected, index - 1),))
-            self._expected = index
+        if index > self._expected and not self.is_away:
+            self._untold = self._untold or []
+            self._untold.append((self._expected, index - 1))
+        self._expected = max(index, self._expected)
 
-    def _note(self, damaged: tuple[IndexRange, ...]) -> None:
-        self.damaged = merge_ranges(self.damaged, damaged)
-        self._view.note_damage(self._info.partition, self._info.ordinal, damaged)
+    def _tell(self) -> None:
+        """Once per read(): scattered damage is told in one go, not record by record."""
+        if self._untold is not None:
+            self._view.note_damage(self._info.partition, self._info.ordinal, merge_ranges(tuple(self._untold)))
+            self._untold = None

@@ -14,16 +14,19 @@ class DamageNotes:
         self._notes: dict[tuple[str, int], tuple[IndexRange, ...]] = {}
 
     def add(self, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
-        """`damaged` may be empty: bytes were hit, but no record. `ordinal` 0 is the SEAL."""
+        """`damaged` as merge_ranges() gives it; empty: bytes were hit, but no record. `ordinal` 0 is the SEAL."""
         with self._lock:
             known = self._notes.get((partition, ordinal), ())
-            self._notes[partition, ordinal] = merge_ranges(known, damaged)
+            # Readers come upon damage in the order of the records: mostly it goes behind what is known.
+            is_behind = bool(known and damaged) and damaged[0][0] > known[-1][1] + 1
+            self._notes[partition, ordinal] = known + damaged if is_behind else merge_ranges(known, damaged)
 
     def applied_to(self, info: SegmentInfo) -> SegmentInfo:
         noted = self._notes.get((info.partition, info.ordinal))
         if noted is None:
             return info
-        return replace(info, damaged=merge_ranges(info.damaged, noted), state=SegmentState.DAMAGED)
+        damaged = merge_ranges(info.damaged, noted) if info.damaged else noted
+        return replace(info, damaged=damaged, state=SegmentState.DAMAGED)
 
     def applied_to_seal(self, info: PartitionInfo) -> PartitionInfo:
         return replace(info, is_seal_damaged=True) if (info.name, 0) in self._notes else info

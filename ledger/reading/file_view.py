@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ledger.disk import Disk
 from ledger.files.bookends import maybe_mark
-from ledger.files.layout import partition_names
+from ledger.files.layout import partition_names, seal_path
+from ledger.files.salvage import SalvagedReads
 from ledger.files.scan import Frame, Walk, scan
 from ledger.files.source import Source
 from ledger.files.survey import PartitionSurvey, Surveyed
@@ -29,6 +30,7 @@ class FileView:
         self._notes = DamageNotes()
         self._followed: dict[tuple[str, int, bytes], _Followed] = {}
         self._judged: dict[tuple[str, int, bytes], SegmentInfo] = {}
+        self._sealed: dict[str, tuple[tuple[int, int], PartitionSurvey]] = {}  # with the identity of the SEAL file
 
     def partitions(self) -> list[PartitionInfo]:
         return [self.partition(name) for name in partition_names(self._disk, self._directory)]
@@ -54,7 +56,21 @@ class FileView:
     def _survey(self, partition: str) -> PartitionSurvey:
         if partition not in partition_names(self._disk, self._directory):
             raise KeyError(partition)
-        return PartitionSurvey(self._disk, self._directory, partition, self._ledger_id)
+        identity = self._maybe_identity(partition)
+        known = self._sealed.get(partition)
+        if known and known[0] == identity:
+            return known[1]
+        survey = PartitionSurvey(self._disk, self._directory, partition, self._ledger_id)
+        if identity and survey.has_intact_seal:
+            self._sealed[partition] = (identity, survey)
+        return survey
+
+    def _maybe_identity(self, partition: str) -> tuple[int, int] | None:
+        """Of the SEAL: whoever changes it publishes a new file."""
+        try:
+            return self._disk.identity(seal_path(self._directory, partition))
+        except FileNotFoundError:
+            return None
 
     def _segment(self, survey: PartitionSurvey, ordinal: int) -> SegmentInfo:
         surveyed = survey.segment(ordinal)
@@ -66,14 +82,19 @@ class FileView:
 
     def _unfrozen(self, surveyed: Surveyed) -> SegmentInfo:
         key = (surveyed.partition, surveyed.ordinal, surveyed.segment_id)
-        if surveyed.pin or surveyed.footer or surveyed.segment_id == SEGMENT_ID_UNKNOWN:
-            if key not in self._judged:  # its end is settled: judging it once reads all of it
-                self._judged[key] = inspect(self._disk, surveyed)[0]
-            return self._judged[key]
+        if key not in self._judged:
+            if not surveyed.pin and surveyed.segment_id != SEGMENT_ID_UNKNOWN and not self._has_ended(key, surveyed):
+                return self._followed[key].info
+            self._followed.pop(key, None)
+            self._judged[key] = inspect(self._disk, surveyed)[0]  # its end is settled: judging it once reads all of it
+        return self._judged[key]
+
+    def _has_ended(self, key: tuple[str, int, bytes], surveyed: Surveyed) -> bool:
+        """Whether following its frames has come to a FOOTER, or to what is left of one."""
         if key not in self._followed:
-            self._followed[key] = _Followed(self._disk, surveyed)
+            self._followed[key] = _Followed(SalvagedReads(self._disk), surveyed)
         self._followed[key].advance()
-        return self._followed[key].info
+        return self._followed[key].has_ended
 
 
 class _Followed:
@@ -83,6 +104,8 @@ class _Followed:
         self._disk = disk
         self._path = surveyed.path
         self._seed = seed_of(surveyed.segment_id)
+        self._uncounted_bytes = 0  # before byte_length, bad: records that nobody has counted may have lain there
+        self.has_ended = False
         state = SegmentState.DAMAGED if surveyed.head.damaged else SegmentState.OPEN
         self.info = SegmentInfo(
             surveyed.partition, surveyed.ordinal, surveyed.segment_id, 0, surveyed.head.end, (), state
@@ -90,11 +113,15 @@ class _Followed:
 
     def advance(self) -> None:
         size = self._disk.size(self._path)
-        mark = self._durable_end(size)
-        if mark <= self.info.byte_length:
+        known = scan(self._walk(), size)
+        self.has_ended = known.footer is not None or known.remnant is not None
+        mark = known.durable_offset
+        if self.has_ended or mark <= self.info.byte_length:
             return
-        found = scan(self._walk(), mark)
-        count = max(found.known_count, self._count_before(mark, size))
+        walk = self._walk()
+        found = scan(walk, mark)
+        self._uncounted_bytes = walk.bad_bytes
+        count = max(found.known_count, self._count_behind(walk, size))
         self.info = replace(
             self.info,
             record_count=count,
@@ -105,19 +132,14 @@ class _Followed:
 
     def _walk(self) -> Walk:
         info = self.info
-        return Walk(Source(self._disk, self._path), self._seed, info.ordinal, info.byte_length, info.record_count)
+        source = Source(self._disk, self._path)
+        return Walk(
+            source, self._seed, info.ordinal, info.byte_length, info.record_count, bad_bytes=self._uncounted_bytes
+        )
 
-    def _durable_end(self, size: int) -> int:
-        walk = self._walk()
-        mark = 0
-        while (met := walk.step(size)) is not None:
-            if met.header:
-                mark = max(mark, met.header.durable_offset)
-        return mark
-
-    def _count_before(self, mark: int, size: int) -> int:
-        """What the frame at the mark says of the records before it: counts the last ones when they are damaged."""
-        met = Walk(Source(self._disk, self._path), self._seed, self.info.ordinal, mark).step(size)
+    def _count_behind(self, walk: Walk, size: int) -> int:
+        """What the next frame says of the records before it: counts the last ones when they are damaged."""
+        met = walk.step(size)
         if isinstance(met, Frame) and met.header.kind == TYPE_RECORD:
             return met.record_index - 1
         if isinstance(met, Frame) and met.header.kind == TYPE_COMMIT_MARK:

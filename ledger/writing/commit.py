@@ -1,6 +1,7 @@
 """One batch from memory to durable positions: route, write, fsync. Used by the flusher thread alone."""
 
 from contextlib import suppress
+from time import monotonic
 
 from ledger.disk import Disk, make_directory
 from ledger.errors import LedgerError, LedgerFull, PartitionClosed
@@ -29,10 +30,11 @@ class Committer:
         self._catalog = catalog
         self._settings = settings
         self._live: dict[str, LiveSegment] = {}  # least recently used first
+        self._mark_due: dict[str, float] = {}  # when a live segment is marked, unless a batch comes before
 
-    @property
-    def has_unmarked_batch(self) -> bool:
-        return any(segment.has_unmarked_batch for segment in self._live.values())
+    def patience_s(self) -> float | None:
+        """How long until mark_idle() has something to do; None when there is nothing to wait for."""
+        return max(0.0, min(self._mark_due.values()) - monotonic()) if self._mark_due else None
 
     def commit(self, batch: list[Pending], now: int) -> list[Result]:
         """Each waiter with its position, durable on return, or with the reason why nothing was written for it."""
@@ -45,15 +47,19 @@ class Committer:
             self._write(partition, entries, now, results)
         for segment in self._live.values():
             segment.sync()
+        due = monotonic() + self._settings.idle_mark_s
+        self._mark_due.update((partition, due) for partition in routed if partition in self._live)
         # A second writer that comes in from here on finds these records durable, and keeps them.
         self._lock.check()
         return results
 
     def mark_idle(self, now: int) -> None:
-        self._lock.check()
-        for segment in self._live.values():
-            if segment.has_unmarked_batch:
-                segment.mark(now)
+        """Marks each segment that has had no batch for long enough, however busy the others are."""
+        moment = monotonic()
+        for partition in [partition for partition, due in self._mark_due.items() if due <= moment]:
+            self._lock.check()
+            self._live[partition].mark(now)
+            del self._mark_due[partition]
 
     def freeze(self, partition: str, now: int) -> None:
         """Ends its live segment, if it has one."""
@@ -152,4 +158,5 @@ class Committer:
         segment = self._live[partition]
         info = segment.freeze(now)
         del self._live[partition]
+        self._mark_due.pop(partition, None)
         self._catalog.finished(partition, info)

@@ -19,9 +19,11 @@ from ledger.positions import PartitionInfo, SegmentInfo, SegmentState, sequence_
 from ledger.routing import due_at
 from ledger.seal import MANIFEST_REVISION, Seal, SealedSegment, SealLink, encode_seal
 from ledger.settings import LedgerSettings
-from ledger.times import moment_of
+from ledger.times import bounded_moment_of
 from ledger.writing.catalog import Catalog
 from ledger.writing.commit import Committer
+
+_TEXTS_MAX = 5  # of what can be thousands
 
 
 class Sealer:
@@ -38,12 +40,17 @@ class Sealer:
         self._last_number, self._previous = chain_end(house.partitions)
 
     def gather(self, partition: str, now: int) -> list[SealedSegment]:
-        """What the SEAL is to say of every segment that is finished already."""
+        """What the SEAL is to say of every segment that is finished already, each of its bytes read again: rot is
+        never sealed in."""
         info = self._catalog.partition(partition)
         self._check(info, now)
         finished = [segment for segment in info.segments if segment.state is not SegmentState.OPEN]
         with _reading(partition):
-            return [self._maybe_sealed(segment) or self._without_footer(segment) for segment in finished]
+            self._check_space(partition)
+            gathered = [self._maybe_sealed(segment) or self._without_footer(segment) for segment in finished]
+            for row in gathered:
+                self._check_bytes(partition, row)
+        return gathered
 
     def seal(self, partition: str, gathered: list[SealedSegment], now: int) -> Seal:
         """Durable on return. An OSError ends the use of the ledger; a LedgerError has changed nothing that counts."""
@@ -51,8 +58,7 @@ class Sealer:
         if info.seal:
             return info.seal
         self._check(info, now)
-        if self._disk.free_bytes(self._house.directory) < self._settings.free_bytes_min:
-            raise LedgerFull(f"{partition} is not sealed: less than {self._settings.free_bytes_min} bytes are free")
+        self._check_space(partition)
         self._committer.freeze(partition, now)
         info = self._catalog.partition(partition)
         since = [self._just_finished(segment) for segment in info.segments[len(gathered) :]]
@@ -73,9 +79,22 @@ class Sealer:
             raise LedgerDamaged(f"{info.name} is sealed, but its SEAL cannot be read: restore that file from a backup")
         due = due_at(info.name, self._settings)
         if now < due:
-            raise NotDue(f"{info.name} takes records until {moment_of(due).isoformat()}", due)
+            raise NotDue(f"{info.name} takes records until {bounded_moment_of(due).isoformat()}", due)
         if info.damaged:
             raise _damaged(info)
+
+    def _check_space(self, partition: str) -> None:
+        if self._disk.free_bytes(self._house.directory) < self._settings.free_bytes_min:
+            raise LedgerFull(f"{partition} is not sealed: less than {self._settings.free_bytes_min} bytes are free")
+
+    def _check_bytes(self, partition: str, row: SealedSegment) -> None:
+        path = segment_path(self._house.directory, partition, row.ordinal)
+        if sha256_of(self._disk, path, row.byte_length) != row.sha256:
+            self._catalog.note_damage(partition, row.ordinal, ())
+            raise LedgerDamaged(
+                f"{partition} is not sealed: segment {row.ordinal} does not have the sha256 of its FOOTER: "
+                "verify names what is damaged"
+            )
 
     def _next_seal(self, info: PartitionInfo, segments: tuple[SealedSegment, ...], now: int) -> Seal:
         return Seal(
@@ -136,7 +155,7 @@ def _sealed(info: SegmentInfo, file: str, sha256: str) -> SealedSegment:
 
 
 def _damaged(info: PartitionInfo) -> LedgerDamaged:
-    return LedgerDamaged(f"{info.name} is damaged and is not sealed: {'; '.join(_damage_texts(info))}")
+    return LedgerDamaged(f"{info.name} is damaged and is not sealed: {_first('; ', list(_damage_texts(info)))}")
 
 
 def _damage_texts(info: PartitionInfo) -> Iterator[str]:
@@ -146,7 +165,12 @@ def _damage_texts(info: PartitionInfo) -> Iterator[str]:
                 f"{sequence_of(segment.ordinal, first)} to {sequence_of(segment.ordinal, last)}"
                 for first, last in segment.damaged
             ]
-            yield f"segment {segment.ordinal}, " + (f"sequences {', '.join(runs)}" if runs else "no record")
+            yield f"segment {segment.ordinal}, " + (f"sequences {_first(', ', runs)}" if runs else "no record known")
+
+
+def _first(separator: str, texts: list[str]) -> str:
+    more = [f"and {len(texts) - _TEXTS_MAX} more"] if len(texts) > _TEXTS_MAX else []
+    return separator.join([*texts[:_TEXTS_MAX], *more])
 
 
 @contextmanager

@@ -6,8 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from google.protobuf.message import DecodeError
 
-from ledger import LedgerError, LedgerReader, PartitionInfo, Record, SegmentState
+from ledger import (
+    BackupFailed,
+    BackupRefused,
+    LedgerClosed,
+    LedgerError,
+    LedgerFull,
+    LedgerLocked,
+    LedgerReader,
+    LedgerUnavailable,
+    NotDue,
+    PartitionInfo,
+    Record,
+    SegmentState,
+)
 from ledger.positions import sequence_of
 from ledger.times import moment_of
 from omen.v1.signal_event_pb2 import SignalEvent
@@ -20,6 +34,12 @@ app = typer.Typer(help="Read the ledger, with or without a server beside it.", n
 LS_COLUMNS = ("partition", "state", "records", "segments", "bytes", "highwater_sequence", "damaged_records")
 DAMAGE_COLUMNS = ("partition", "segment", "first_sequence", "last_sequence", "what")
 CAT_COLUMNS = ("sequence", "written_at", "signal_id", "probability", "confidence", "title")
+
+# What ends a command with one line, or one of its partitions; any other error is a bug. Of LedgerError only what is not
+# INTEGRITY is named.
+REFUSALS = (LedgerError, OSError, KeyError, SettingsRefused, DecodeError)
+USAGE_ERRORS = (SettingsRefused, BackupRefused, NotDue)
+PASSING_ERRORS = (OSError, BackupFailed, LedgerClosed, LedgerFull, LedgerLocked, LedgerUnavailable)
 
 Directory = Annotated[Path | None, typer.Option("--dir", help="The ledger's directory; OMEN_LEDGER_DIR by default.")]
 Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
@@ -56,6 +76,8 @@ def cat(
             event = SignalEvent.FromString(record.payload)
             printer.add(record_row(record, event), record_data(record, event))
         info = reader.partition(partition)
+    if info.is_seal_damaged:
+        say("the SEAL cannot be read")
     for segment in info.segments:
         for first, last in segment.damaged:
             say(f"segment {segment.ordinal}: records {first} to {last} cannot be read")
@@ -98,21 +120,39 @@ def damage(directory: Directory = None, output: Format = Output.TABLE) -> None:
 @contextmanager
 def reading(directory: Path | None) -> Iterator[LedgerReader]:
     """A reader of the directory; what is not there or not readable ends the command with a line and an exit code."""
-    try:
+    with refusals_told():
         directory = directory or load(OmenSettings).ledger_dir
         if not directory.is_dir():
             say(f"no directory {directory}")
             raise typer.Exit(Exit.NOT_FOUND)
         yield LedgerReader(directory)
-    except SettingsRefused as error:
-        say(str(error))
-        raise typer.Exit(Exit.USAGE) from error
-    except KeyError as error:
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """A refusal within ends the command with a line and an exit code."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads the data has heard enough
+        raise
+    except REFUSALS as error:
+        raise typer.Exit(told(error)) from error
+
+
+def told(error: Exception) -> Exit:
+    """Says in one line what was refused."""
+    if isinstance(error, KeyError):
         say(f"no partition {error}")
-        raise typer.Exit(Exit.NOT_FOUND) from error
-    except LedgerError as error:
+        return Exit.NOT_FOUND
+    if isinstance(error, OSError):
+        say(f"{error.filename or 'the ledger'} cannot be read: {error.strerror or error}")
+    elif isinstance(error, DecodeError):
+        say(f"a record holds no signal: {error}")
+    else:
         say(str(error))
-        raise typer.Exit(Exit.INTEGRITY) from error
+    if isinstance(error, USAGE_ERRORS):
+        return Exit.USAGE
+    return Exit.UNAVAILABLE if isinstance(error, PASSING_ERRORS) else Exit.INTEGRITY
 
 
 def partition_row(info: PartitionInfo) -> dict[str, object]:

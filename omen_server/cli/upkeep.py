@@ -11,15 +11,16 @@ import typer
 
 import ledger
 import serving
-from ledger import BackupFailed, BackupRefused, Ledger, LedgerError, LedgerFull, LedgerLocked, LedgerReader, NotDue
+from ledger import Disk, Ledger, LedgerLocked, LedgerReader
 from ledger.checking.verify import Damage, Progress, Verified
 from ledger.copying.backup import BackedUp, Copying
+from ledger.files.layout import partition_names
 from ledger.times import moment_of
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of
-from omen_server.cli.ledger import Directory, Format, reading
-from serving.console import Exit, Output, Printer, finish, progress_bar, run_command, say
+from omen_server.cli.ledger import REFUSALS, Directory, Format, reading, refusals_told, told
+from serving.console import EXITS, Exit, Output, Printer, described, finish, progress_bar, run_command, say
 
 VERIFY_COLUMNS = ("partition", "intact_records", "damaged_records", "bytes_read")
 BACKUP_COLUMNS = ("partitions", "segments_copied", "segments_kept", "records", "damaged_records")
@@ -33,27 +34,45 @@ def verify(partitions: Partitions = None, directory: Directory = None, output: F
 
     Works beside a server and without one. Each damaged record is named on stderr.
     """
-    damage_count = 0
+    codes = [Exit.OK]
+    teller = Teller()
     with reading(directory) as reader, Printer(output, VERIFY_COLUMNS) as printer:
-        for name in partitions or [info.name for info in reader.partitions()]:
-            verified, damage = verified_partition(reader, name)
-            damage_count += damage
-            printer.add(verified_row(verified))
-    finish(Exit.INTEGRITY if damage_count else Exit.OK)
+        for name in partitions or partition_names(Disk(), reader.directory):
+            try:
+                printer.add(verified_row(verified_partition(reader, name, teller)))
+            except REFUSALS as error:
+                codes.append(told(error))
+        if not partitions:
+            for damage in reader.verify_chain():
+                teller.tell(damage)
+    finish(Exit.INTEGRITY if teller.has_told else max(codes))
 
 
-def verified_partition(reader: LedgerReader, name: str) -> tuple[Verified, int]:
-    """The result, and how often damage was told on the way."""
-    damage_count = 0
+class Teller:
+    """Says each damage of a SEAL once: a partition and the chain may both tell of it."""
+
+    def __init__(self) -> None:
+        self.has_told = False
+        self._of_seals: set[Damage] = set()
+
+    def tell(self, damage: Damage) -> None:
+        if damage in self._of_seals:
+            return
+        if not damage.ordinal:
+            self._of_seals.add(damage)
+        self.has_told = True
+        say(damage_line(damage))
+
+
+def verified_partition(reader: LedgerReader, name: str, teller: Teller) -> Verified:
     with progress_bar(name) as show:
         for found in reader.verify(name):
             if isinstance(found, Progress):
                 show(found.bytes_read, found.bytes_total)
             elif isinstance(found, Damage):
-                damage_count += 1
-                say(damage_line(found))
+                teller.tell(found)
             else:
-                return found, damage_count
+                return found
     raise AssertionError("verify() ends with what it has found")
 
 
@@ -88,21 +107,14 @@ def backup(
 
 
 def copied_to(target: Path, reader: LedgerReader) -> BackedUp:
-    try:
-        with progress_bar(str(target)) as show:
-            for step in ledger.backup(reader, target):
-                if isinstance(step, Copying):
-                    show(step.bytes_copied, step.bytes_total)
-                elif isinstance(step, Damage):
-                    say(damage_line(step))
-                else:
-                    return step
-    except BackupRefused as error:
-        say(str(error))
-        raise typer.Exit(Exit.USAGE) from error
-    except (BackupFailed, LedgerFull, LedgerLocked) as error:
-        say(str(error))
-        raise typer.Exit(Exit.UNAVAILABLE) from error
+    with progress_bar(str(target)) as show:
+        for step in ledger.backup(reader, target):
+            if isinstance(step, Copying):
+                show(step.bytes_copied, step.bytes_total)
+            elif isinstance(step, Damage):
+                say(damage_line(step))
+            else:
+                return step
     raise AssertionError("backup() ends with what it has copied")
 
 
@@ -124,17 +136,50 @@ def seal(
     target: Target = None,
     output: Format = Output.TABLE,
 ) -> None:
-    """Seal partitions that are due, all that are due by default. A server does that by itself within a minute."""
-    rows = sealed_here(directory, partitions) if directory else run_command(sealed_by_server(target, partitions))
+    """Seal partitions that are due, all that are due by default. A server does that by itself within a minute.
+
+    Goes on past those that are refused. Exit code 6 when some were sealed and some refused, 7 when any is damaged.
+    """
     with Printer(output, SEAL_COLUMNS) as printer:
-        for row in rows:
-            printer.add(row)
+        tally = Tally(printer)
+        if directory:
+            seal_here(directory, partitions, tally)
+        else:
+            run_command(seal_by_server(target, partitions, tally))
+    finish(tally.code)
 
 
-def sealed_here(directory: Path, partitions: list[str] | None) -> list[dict[str, object]]:
+class Tally:
+    """Prints each partition as it is sealed, and gathers what the command is to end with."""
+
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
+        self._refusals: list[Exit] = []
+        self._has_sealed = False
+
+    def add(self, partition: str, record_count: int, sealed_at: datetime) -> None:
+        self._has_sealed = True
+        self._printer.add({"partition": partition, "records": record_count, "sealed_at": sealed_at.isoformat()})
+
+    def refuse(self, code: Exit) -> None:
+        self._refusals.append(code)
+
+    @property
+    def code(self) -> Exit:
+        worst = max(self._refusals, default=Exit.OK)
+        is_partial = self._has_sealed and Exit.OK < worst < Exit.INTEGRITY
+        return Exit.PARTIAL if is_partial else worst
+
+
+def seal_here(directory: Path, partitions: list[str] | None, tally: Tally) -> None:
     with writing(directory) as held:
-        seals = [held.seal(name) for name in partitions or held.due_partitions(datetime.now(UTC))]
-    return [seal_row(seal.partition, seal.total_records, moment_of(seal.sealed_at)) for seal in seals]
+        for name in partitions or held.due_partitions(datetime.now(UTC)):
+            try:
+                seal = held.seal(name)
+            except REFUSALS as error:
+                tally.refuse(told(error))
+            else:
+                tally.add(name, seal.total_records, moment_of(seal.sealed_at))
 
 
 @contextmanager
@@ -142,32 +187,32 @@ def writing(directory: Path) -> Iterator[Ledger]:
     """The ledger opened as its writer; what is refused ends the command with a line and an exit code."""
     with reading(directory):  # refuses what is no ledger before opening would make one of it
         pass
+    with refusals_told(), opened(directory) as held:
+        yield held
+
+
+def opened(directory: Path) -> Ledger:
     try:
-        with Ledger.open(directory, on_commit=lambda results: None) as held:
-            yield held
-    except KeyError as error:
-        say(f"no partition {error}")
-        raise typer.Exit(Exit.NOT_FOUND) from error
-    except NotDue as error:
-        say(str(error))
-        raise typer.Exit(Exit.USAGE) from error
+        return Ledger.open(directory, on_commit=lambda results: None)
     except LedgerLocked as error:
-        say(f"{error}; without --dir the server is asked")
-        raise typer.Exit(Exit.UNAVAILABLE) from error
-    except LedgerError as error:
-        say(str(error))
-        raise typer.Exit(Exit.INTEGRITY) from error
+        raise LedgerLocked(f"{error}; without --dir the server is asked") from error
 
 
-async def sealed_by_server(target: str | None, partitions: list[str] | None) -> list[dict[str, object]]:
+async def seal_by_server(target: str | None, partitions: list[str] | None, tally: Tally) -> None:
     async with serving.connected(target_of(target)) as channel:
         stub = LedgerServiceStub(channel)
-        rows = []
         for name in partitions or [name async for name in due_partitions(channel)]:
-            answer = await stub.SealPartition(pb.SealPartitionRequest(partition=name), timeout=CALL_TIMEOUT_S)
-            sealed_at = answer.sealed_at.ToDatetime(UTC)
-            rows.append(seal_row(name, answer.summary.record_count, sealed_at))
-        return rows
+            try:
+                answer = await stub.SealPartition(pb.SealPartitionRequest(partition=name), timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                tally.refuse(refused(name, error))
+            else:
+                tally.add(name, answer.summary.record_count, answer.sealed_at.ToDatetime(UTC))
+
+
+def refused(partition: str, error: grpc.aio.AioRpcError) -> Exit:
+    say(f"{partition}: {described(error)}")
+    return EXITS.get(error.code(), Exit.UNEXPECTED)
 
 
 async def due_partitions(channel: grpc.aio.Channel) -> AsyncIterator[str]:
@@ -186,7 +231,3 @@ async def due_partitions(channel: grpc.aio.Channel) -> AsyncIterator[str]:
 
 def is_due(summary: pb.PartitionSummary) -> bool:
     return summary.due_at.ToDatetime(UTC) <= datetime.now(UTC)
-
-
-def seal_row(partition: str, record_count: int, sealed_at: datetime) -> dict[str, object]:
-    return {"partition": partition, "records": record_count, "sealed_at": sealed_at.isoformat()}

@@ -1,5 +1,6 @@
 """omen.v1.LedgerService."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -10,19 +11,25 @@ from contract.pages import key_of_token, page_size_of, page_token
 from ledger import PartitionInfo, SegmentInfo, SegmentState
 from ledger.checking.verify import Damage, Progress, Verified
 from ledger.positions import sequence_of
+from ledger.times import bounded_moment_of
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import ledger_service_pb2_grpc as pb_grpc
-from omen_server.journal import Journal
+from omen_server.journal import Journal, reads_answered
 from omen_server.records import ledger_record
 from omen_server.replay import replayed, sequences
 from omen_server.tasks import each_on_a_thread
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+# Steps of VerifyPartition at once, a MiB each. Even two keep the interpreter busy; what reads a file for anybody else
+# needs one of the threads too, and two cores give six.
+VERIFYING_MAX = 4
+
 
 class LedgerService(pb_grpc.LedgerServiceServicer):
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._verifying = asyncio.Semaphore(VERIFYING_MAX)
 
     async def ListPartitions(self, request: pb.ListPartitionsRequest, context: Context) -> pb.ListPartitionsResponse:
         size = page_size_of(request.page_size)
@@ -49,9 +56,10 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
         info = await self._partition(request.partition)
         if info.is_pruned:
             raise pruned_partition(info)
-        portions = await self._journal.read(lambda ledger: replayed(ledger.reader(), info, request))
-        async for portion in each_on_a_thread(portions):
-            yield pb.ReplayResponse(records=[ledger_record(self._journal.ledger_id, record) for record in portion])
+        with reads_answered():
+            portions = await self._journal.read(lambda ledger: replayed(ledger.reader(), info, request))
+            async for portion in each_on_a_thread(portions):
+                yield pb.ReplayResponse(records=[ledger_record(self._journal.ledger_id, record) for record in portion])
 
     async def SealPartition(self, request: pb.SealPartitionRequest, context: Context) -> pb.SealPartitionResponse:
         info = await self._partition(request.partition)
@@ -68,12 +76,14 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
         info = await self._partition(request.partition)
         if info.is_pruned:
             raise pruned_partition(info)
-        async for found in each_on_a_thread(await self._journal.verification(info.name)):
-            yield verify_message(found)
+        with reads_answered():
+            async for found in each_on_a_thread(await self._journal.verification(info.name), self._verifying):
+                yield verify_message(found)
 
     async def _partition(self, name: str) -> PartitionInfo:
         try:
-            return await self._journal.read(lambda ledger: ledger.partition(name))
+            with reads_answered():
+                return await self._journal.read(lambda ledger: ledger.partition(name))
         except KeyError as error:
             raise ContractError(Reason.PARTITION_NOT_FOUND, "the ledger has no partition of that name") from error
 
@@ -88,7 +98,7 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
             highwater_sequence=info.highwater_sequence,
             damaged_record_count=sum(last - first + 1 for segment in info.segments for first, last in segment.damaged),
         )
-        summary.due_at.FromMicroseconds(self._journal.due_at(info.name))
+        summary.due_at.FromDatetime(bounded_moment_of(self._journal.due_at(info.name)))
         return summary
 
 

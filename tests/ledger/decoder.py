@@ -1,4 +1,4 @@
-"""A second reader of segments and SEALs, written from FORMAT.md alone. Imports nothing of the ledger."""
+"""A second reader of segments, SEALs and ledger.json, written from FORMAT.md alone. Imports nothing of the ledger."""
 
 import hashlib
 import json
@@ -69,6 +69,16 @@ def decode(path: Path) -> list[Frame]:
     assert offset == len(data)
     assert data[8 : frames[1].offset] == data[frames[1].offset : 2 * frames[1].offset - 8]
     return frames
+
+
+def decode_identity(path: Path) -> dict[str, Any]:
+    """What ledger.json says, its checksum asserted."""
+    told: dict[str, Any] = json.loads(path.read_bytes())
+    checksum = told.pop("crc32c")
+    canonical = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    assert checksum == f"{crc32c(canonical):08x}"
+    assert path.read_bytes() == b'{"crc32c":"' + checksum.encode() + b'",' + canonical[1:]
+    return told
 
 
 def decode_seal(path: Path) -> dict[str, Any]:

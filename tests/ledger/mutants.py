@@ -42,11 +42,16 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
         ("ledger.format", "value(payload) != header.payload_crc32c or any(", "any("),
         ("ledger.format", " or value(payload) != payload_crc or (", " or ("),
     ),
-    "late group acknowledgement": (  # each batch is answered when the next one is durable
-        ("ledger.writer", "            self._on_commit(self._committer.commit(turn.batch, self._stamp()))\n",
-                          "            results = self._committer.commit(turn.batch, self._stamp())\n"
-                          "            self._on_commit(getattr(self, '_late', []))\n"
-                          "            self._late = results\n"),
+    "late group acknowledgement": (  # who joins while a batch is synced is acknowledged with that sync, before its own
+        ("ledger.writing.commit", "            segment.sync()\n",
+                                  "            segment.sync()\n"
+                                  "        joined, more = self._route(self.joined(), now)\n"
+                                  "        for partition, entries in joined.items():\n"
+                                  "            self._write(partition, entries, now, more)\n"
+                                  "        results += more\n"),
+        ("ledger.writer", "        self._closing = Lock()\n",
+                          "        self._closing = Lock()\n"
+                          "        self._committer.joined = self._queue._swap\n"),
     ),
     "fsync retried": (
         ("ledger.files.segment", "        self._disk.fdatasync(self._fd)\n",
@@ -67,7 +72,9 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
                            "    write_all(disk, fd, frame)\n"),
     ),
     "FOOTER found and taken for durable": (  # a SEAL is then written, and the FOOTER is gone
-        ("ledger.opening.takeover", "                self._settle(surveyed.path)\n", "                pass\n"),
+        ("ledger.opening.takeover",
+         "            disk.fsync(fd)\n            disk.fsync_dir(surveyed.path.parent)\n",
+         "            disk.fsync_dir(surveyed.path.parent)\n"),
     ),
     "SEAL found and taken for durable": (  # whoever published it may have died before its name was
         ("ledger.opening.house", "            disk.fsync_dir(directory / info.name)\n", "            pass\n"),

@@ -157,6 +157,8 @@ class Recorder(UnsyncedDisk):
 
     def note(self, operation: Operation) -> None:
         with self._changed:
+            if isinstance(operation, Appended) and self._is_dead():
+                return  # what a dead process is given is never there; how much it takes before it says so is a race
             self.recording.operations.append(operation)
             self._changed.notify_all()
 

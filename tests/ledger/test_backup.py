@@ -118,7 +118,7 @@ def test_the_next_backup_copies_what_is_new_and_replaces_what_was_live(
     answers = Answers()
     ledger = open_ledger(answers, segment_records_max=2, idle_mark_s=3600)
     append_each(ledger, answers, [b"six", b"seven", b"eight"])
-    assert taken(ledger.reader(), target)[0] == BackedUp(live.ledger_id, 1, 2, 3, 8, 0, False)
+    assert taken(ledger.reader(), target)[0] == BackedUp(live.ledger_id, 1, 3, 2, 8, 0, False)
     append_each(ledger, answers, [b"nine"])
     assert taken(ledger.reader(), target)[0] == BackedUp(live.ledger_id, 1, 1, 4, 9, 0, False)
     assert served(target) == [*FIVE, b"six", b"seven", b"eight", b"nine"]

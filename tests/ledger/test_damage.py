@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger import (
+    Damage,
     Disk,
     FormatUnsupported,
     Ledger,
@@ -346,3 +347,25 @@ def test_records_at_the_end_of_a_finished_segment_are_named_though_a_header_copy
     for partition in (LedgerReader(crashed).partition(TODAY), reopened(crashed)):
         assert partition.segments[0].record_count == 5
         assert partition.segments[0].damaged == ((5, 5),)
+
+
+def test_good_bytes_that_are_put_back_are_served_though_the_successor_could_not_tell_them(
+    crashed: Path, open_ledger: OpenLedger
+) -> None:
+    reopened(crashed)
+    path = segment_of(crashed)
+    good = path.read_bytes()
+    path.write_bytes(bytes(len(good)))
+    answers = Answers()
+    with open_ledger(answers, crashed) as ledger:
+        append_each(ledger, answers, [b"next"])
+    header = read_head(Disk(), segment_of(crashed, 2)).header
+    assert header
+    assert header.prev
+    assert header.prev.segment_id == SEGMENT_ID_UNKNOWN
+    path.write_bytes(good)
+    assert served(crashed) == [*FIVE, b"next"]
+    again = open_ledger(Answers(), crashed)
+    assert not again.partition(TODAY).damaged
+    assert not any(isinstance(each, Damage) for each in LedgerReader(crashed).verify(TODAY))
+    assert path.read_bytes() == good

@@ -1,5 +1,6 @@
 """A writer whose disk fails, or is taken from it: it stops, everybody is told, nothing more is written."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -86,16 +87,24 @@ def replace_lock(directory: Path) -> None:
     (directory / "LOCK").touch()
 
 
-TAKEN_AWAY: dict[str, Callable[[Path], None]] = {
+def replace_segment(directory: Path) -> None:
+    shutil.copy(segment_of(directory), directory / "copy")
+    (directory / "copy").replace(segment_of(directory))
+
+
+TAKEN_AWAY: dict[str, Callable[[Path], object]] = {
     "lock deleted": lambda directory: (directory / "LOCK").unlink(),
     "lock replaced": replace_lock,
     "live segment deleted": lambda directory: segment_of(directory).unlink(),
+    "live segment moved": lambda directory: segment_of(directory).rename(directory / "moved.log"),
+    "live segment replaced": replace_segment,
+    "partition renamed": lambda directory: (directory / TODAY).rename(directory / "moved"),
 }
 
 
 @pytest.mark.parametrize("take_away", TAKEN_AWAY.values(), ids=TAKEN_AWAY)
 def test_nothing_is_acknowledged_once_the_lock_or_the_live_segment_was_taken_away(
-    open_ledger: OpenLedger, directory: Path, take_away: Callable[[Path], None]
+    open_ledger: OpenLedger, directory: Path, take_away: Callable[[Path], object]
 ) -> None:
     answers = Answers()
     ledger = open_ledger(answers, idle_mark_s=3600)

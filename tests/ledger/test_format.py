@@ -15,7 +15,18 @@ from ledger.format import TYPE_RECORD, encode_frame, seed_of
 from ledger.seal import encode_seal
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.decoder import crc32c, decode, decode_seal
-from tests.ledger.faults import NOON, TODAY, Answers, FaultyDisk, append_each, one_batch, seal_path, segment_of
+from tests.ledger.faults import (
+    NOON,
+    TODAY,
+    Answers,
+    FaultyDisk,
+    append_each,
+    flip_byte,
+    one_batch,
+    seal_path,
+    segment_of,
+    served,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 PRUNED = "2026-01-26"
@@ -116,6 +127,25 @@ def test_what_is_written_today_is_what_format_md_says(open_ledger: OpenLedger, d
     assert footer["sparse"] == [[1, first[2].offset], [257, first[258].offset]]
     assert footer["sha256"] == hashlib.sha256(segment_of(directory).read_bytes()[: first[-1].offset]).hexdigest()
     assert all(before.durable_offset <= after.durable_offset for before, after in pairwise(second))
+
+
+def test_a_footer_that_rots_costs_whoever_reads_the_files_no_record(open_ledger: OpenLedger, directory: Path) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers, idle_mark_s=3600)
+    append_each(ledger, answers, [b"one", b"two"])
+    ledger.close()
+    types = ["HEADER", "HEADER", "RECORD", "RECORD", "COMMIT_MARK", "FOOTER"]
+    frames = decode(segment_of(directory))
+    assert [frame.type for frame in frames] == types
+    assert frames[-2].durable_offset == frames[-2].offset
+    footer = frames[-1]
+    assert (footer.told["byte_length"], footer.told["record_count"]) == (footer.offset, 2)
+    whole = segment_of(directory).read_bytes()
+    assert footer.told["sha256"] == hashlib.sha256(whole[: footer.offset]).hexdigest()
+    for offset in range(footer.offset, len(whole), 8):
+        flip_byte(segment_of(directory), offset)
+        assert served(directory) == [b"one", b"two"], offset
+        segment_of(directory).write_bytes(whole)
 
 
 def test_the_footer_that_recovery_appends_is_the_one_the_writer_would_have_written(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger, LedgerReader, LedgerSettings, SegmentState
+from ledger.files.bookends import encode_mark
+from ledger.format import TYPE_COMMIT_MARK, encode_frame, seed_of
 from ledger.reading.cursor import View
 from ledger.writing.catalog import Catalog
 from tests.ledger.conftest import OpenLedger
@@ -25,6 +27,7 @@ from tests.ledger.faults import (
     crash_image,
     frame_starts,
     one_batch,
+    overwrite,
     reopened,
     segment_of,
     served,
@@ -142,13 +145,56 @@ def test_a_block_written_over_another_costs_what_lay_there_and_is_never_read_as_
         data = bytearray(original)
         data[target : target + BLOCK] = original[source : source + BLOCK]
         segment_of(image).write_bytes(data)
-        blank = bytearray(original)
-        blank[source : source + BLOCK] = bytes(BLOCK)
-        # A header out of its place, with its payload cut off, may stand for the same record in its right place.
-        whole = intact(data, original) & intact(blank, original)
+        whole = intact(data, original)
+        if source == target + BLOCK:
+            # From so near, headers out of their place may fit: they stand for the same records in their right place.
+            blank = bytearray(original)
+            blank[source : source + BLOCK] = bytes(BLOCK)
+            whole &= intact(blank, original)
         assert assert_all_is_served_or_named(image) >= whole, (source, target)
         assert set(seen(image)) >= whole, (source, target)
         shutil.rmtree(image)
+
+
+def test_a_block_from_far_behind_costs_nothing_but_what_it_lies_on(open_ledger: OpenLedger, directory: Path) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers, idle_mark_s=3600)
+    given = [f"{number:06d}".encode() + b"x" * 94 for number in range(2000)]
+    with one_batch(ledger):
+        for payload in given:
+            ledger.append(payload, NOON, payload)
+    answers.positions(*given)
+    ledger.close()
+    path = segment_of(directory)
+    data = path.read_bytes()
+    source, target = len(data) // BLOCK * BLOCK - 4 * BLOCK, 3 * BLOCK
+    overwrite(path, target, data[source : source + BLOCK])
+    hit = BLOCK // (48 + 104) + 2
+    held = served(directory)
+    assert len(held) >= len(given) - hit
+    assert held == [payload for payload in given if payload in set(held)]
+    overwrite(path, data.rindex(b'{"segment_id"') - 48, bytes(8))  # its FOOTER: now the frames alone tell
+    info = LedgerReader(directory).partition(TODAY).segments[0]
+    assert (info.state, info.record_count) == (DAMAGED, len(given))
+    assert served(directory) == held
+
+
+def test_a_mark_within_a_payload_proves_nothing_when_it_counts_more_records_than_fit_before_it(
+    crashed: Path, open_ledger: OpenLedger
+) -> None:
+    """What a power cut may leave of a record that was never acknowledged: its first sector is gone, the rest is not."""
+    info = LedgerReader(crashed).partition(TODAY).segments[0]
+    path = segment_of(crashed)
+    start = path.stat().st_size
+    inner = start + 48 + 1024
+    seed = seed_of(info.segment_id)
+    mark = encode_frame(TYPE_COMMIT_MARK, encode_mark(50), seed=seed, durable_offset=inner, written_at=0)
+    with path.open("ab") as file:
+        file.write(bytes(48 + 1024) + mark + bytes(1024))
+    ledger = open_ledger(Answers(), crashed)
+    assert (ledger.recovered.damaged, len(ledger.recovered.torn_files)) == ((), 1)
+    assert ledger.partition(TODAY).record_count == 5
+    assert path.with_name(f"segment-00000001.{start}.torn").stat().st_size == len(mark) + 48 + 2048
 
 
 @pytest.mark.parametrize("size", [BLOCK, 512])

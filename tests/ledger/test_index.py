@@ -54,6 +54,7 @@ def test_nothing_is_answered_before_the_file_was_looked_at(open_ledger: OpenLedg
         caught_up(index)
     with index_of(directory) as index:
         assert index.is_behind()
+        assert not index.covers([])
         with pytest.raises(IndexUnavailable):
             index.find("S-0001")
         index.advance(1)
@@ -199,45 +200,6 @@ def test_damaged_records_are_passed_over_and_do_not_keep_it_behind(open_ledger: 
         through = index.indexed_through()
         assert through
         assert through.record_index == 5
-
-
-def test_a_lost_segment_does_not_keep_it_behind(open_ledger: OpenLedger, directory: Path) -> None:
-    appended(open_ledger, directory, *ids(6), segment_records_max=2)
-    segment_of(directory, 2).unlink()
-    with index_of(directory) as index:
-        caught_up(index)
-        assert [entry.signal_id for entry in everything(index)] == ["S-0001", "S-0002", "S-0005", "S-0006"]
-
-
-class BadSector(FaultyDisk):
-    """Reads of one segment fail until it is mended."""
-
-    is_mended = False
-
-    def read(self, path: Path, offset: int, size: int) -> bytes:
-        if path.name == "segment-00000001.log" and not self.is_mended:
-            raise OSError(5, "bad sector")
-        return super().read(path, offset, size)
-
-
-def test_a_segment_that_cannot_be_read_now_holds_up_no_other_and_is_indexed_later(
-    open_ledger: OpenLedger, directory: Path
-) -> None:
-    disk = BadSector()
-    answers = Answers()
-    ledger = open_ledger(answers, disk=disk, segment_records_max=2)
-    first = append_each(ledger, answers, [payload("S-1"), payload("S-2"), payload("S-3")])[0]
-    append_each(ledger, answers, [payload("S-1", note="again")])
-    with index_of(directory, ledger.reader()) as index:
-        assert index.advance(100).record_count == 2
-        assert index.find("S-3")
-        with pytest.raises(IndexUnavailable, match="bad sector"):
-            index.advance(100)
-        assert index.is_behind()
-        assert index.indexed_through() is None
-        disk.is_mended = True
-        caught_up(index)
-        assert index.find("S-1") == first
 
 
 def test_a_pass_without_news_reads_no_file_however_many_segments_there_are(

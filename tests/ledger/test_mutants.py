@@ -22,7 +22,9 @@ KILLED_BY = {
     "acknowledged first": f"{AFTER_A_POWER_CUT}[append]",
     "no CRC of headers": f"{ROT}[0]",
     "no CRC of payloads": f"{ROT}[0]",
-    "late group acknowledgement": "test_writer.py::test_close_commits_what_is_queued_and_is_idempotent",
+    "late group acknowledgement": (
+        "test_group_commit.py::test_what_joins_while_a_batch_is_synced_is_not_acknowledged_with_that_sync"
+    ),
     "fsync retried": "test_disk_failures.py::test_after_a_failed_fsync_every_waiter_fails_with_outcome_unknown",
     "short write ignored": "test_writer.py::test_a_short_write_is_followed_by_the_rest",
     "mark counted as durable before its fsync": f"{AFTER_A_POWER_CUT}[append]",

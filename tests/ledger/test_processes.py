@@ -1,7 +1,6 @@
 """Two writers, writers killed with -9, readers beside them: with real processes."""
 
 import random
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,10 +100,8 @@ def test_killed_with_9_under_load_again_and_again_every_acknowledged_record_is_r
 
 
 @pytest.mark.soak
-def test_killed_with_9_a_thousand_times(directory: Path) -> None:
-    seed = secrets.randbits(32)
-    print(f"seed {seed}")  # noqa: T201 - repeats the run
-    killed_under_load(directory, SOAK_KILLS, seed)
+def test_killed_with_9_a_thousand_times(directory: Path, soak_seed: int) -> None:
+    killed_under_load(directory, SOAK_KILLS, soak_seed)
 
 
 def test_nothing_is_stale_after_kill_9(open_ledger: OpenLedger, directory: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger, LedgerDamaged, LedgerReader, SegmentState
+from ledger.positions import IndexRange
+from ledger.reading.damage import DamageNotes
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     NOON,
@@ -197,14 +199,38 @@ def test_damage_in_a_frozen_segment_is_stepped_over_named_and_remembered(
     for number, field in ((10, 0), (11, -48), (500, 0), (1000, 3)):
         flip_byte(segment_of(directory), data.index(MANY[number - 1]) + field)
     reader = reading(ledger, directory)
-    assert not reader.partition(TODAY).damaged
     cursor = reader.segment_cursor(TODAY, 1)
     payloads = [record.payload for record in cursor.read(5000, 1 << 20)]
     assert payloads == [payload for number, payload in enumerate(MANY, 1) if number not in (10, 11, 500, 1000)]
-    assert cursor.damaged == ((10, 11), (500, 500), (1000, 1000))
     info = reader.partition(TODAY).segments[0]
-    assert (info.state, info.record_count, info.damaged) == (SegmentState.DAMAGED, 1000, cursor.damaged)
+    assert (info.state, info.record_count) == (SegmentState.DAMAGED, 1000)
+    assert info.damaged == ((10, 11), (500, 500), (1000, 1000))
     assert [record.position.record_index for record in reader.ranges(TODAY, 1, [(9, 12)])] == [9, 12]
+
+
+def test_scattered_damage_is_told_once_a_stride_and_not_once_a_record(
+    open_ledger: OpenLedger, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers)
+    append_at_once(ledger, answers, MANY)
+    ledger.close()
+    data = bytearray(segment_of(directory).read_bytes())
+    for payload in MANY[::2]:
+        data[data.index(payload)] ^= 0xFF
+    segment_of(directory).write_bytes(data)
+    told: list[tuple[IndexRange, ...]] = []
+    keep = DamageNotes.add
+
+    def counted(notes: DamageNotes, partition: str, ordinal: int, damaged: tuple[IndexRange, ...]) -> None:
+        told.append(damaged)
+        keep(notes, partition, ordinal, damaged)
+
+    monkeypatch.setattr(DamageNotes, "add", counted)
+    reader = LedgerReader(directory)
+    assert [record.payload for record in reader.records(TODAY)] == MANY[1::2]
+    assert len(reader.partition(TODAY).segments[0].damaged) == len(MANY[::2])
+    assert len(told) <= 3
 
 
 def test_damage_in_a_live_segment_is_named_from_outside(open_ledger: OpenLedger, tmp_path: Path) -> None:

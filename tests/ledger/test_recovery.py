@@ -11,9 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from ledger import Ledger, LedgerSettings, SegmentState
+from ledger import Ledger, LedgerReader, LedgerSettings, SegmentState
 from ledger.opening.recovery import Action, Decision, Evidence, Outcome, decide
-from tests.ledger.faults import Answers, append_each, at_noon, cut_tail, flip_byte, frame_starts, reopened, segment_of
+from tests.ledger.conftest import OpenLedger
+from tests.ledger.decoder import decode
+from tests.ledger.faults import (
+    FIVE,
+    TODAY,
+    Answers,
+    FaultyDisk,
+    append_each,
+    at_noon,
+    crash_image,
+    cut_tail,
+    flip_byte,
+    frame_starts,
+    overwrite,
+    reopened,
+    segment_of,
+    served,
+)
 
 PLACES = range(5)  # byte offsets; four spans between them, of which any may be bad
 COUNTS = range(4)
@@ -123,6 +140,11 @@ def bad_record(number: int) -> Callable[[Path], None]:
     return lambda directory: flip_byte(segment_of(directory), frame_starts(directory)[number - 1] + 48)
 
 
+def bad_mark(directory: Path) -> None:
+    [mark, *_] = [frame for frame in decode(segment_of(directory)) if frame.type == "COMMIT_MARK"]
+    flip_byte(segment_of(directory), mark.offset + 48)
+
+
 def bad_end(directory: Path) -> None:
     flip_byte(segment_of(directory), segment_of(directory).stat().st_size - 1)
 
@@ -145,13 +167,37 @@ CELLS: dict[tuple[int, int], tuple[str, Callable[[Path], None]] | None] = {
     (2, 0): ("crashed", bad_record(5)),
     (2, 1): ("marked", bad_record(2)),
     (2, 2): ("unfrozen", bad_record(5)),
-    (3, 0): ("marked", bad_end),
-    (3, 1): None,
-    (3, 2): ("pinned", bad_end),
-    (4, 0): ("crashed", cut_short(1)),
+    (3, 0): ("marked", bad_mark),
+    (3, 1): ("resumed", bad_mark),
+    (3, 2): ("stopped", bad_mark),
+    (4, 0): ("stopped", bad_end),
     (4, 1): None,
-    (4, 2): ("pinned", lambda directory: cut_tail(segment_of(directory), segment_of(directory).stat().st_size - 700)),
+    (4, 2): ("pinned", bad_end),
+    (5, 0): ("crashed", cut_short(1)),
+    (5, 1): None,
+    (5, 2): ("pinned", lambda directory: cut_tail(segment_of(directory), segment_of(directory).stat().st_size - 700)),
 }
+
+
+@pytest.fixture
+def resumed(tmp_path: Path, open_ledger: OpenLedger) -> Path:
+    """A sixth record behind the mark of the five."""
+    disk = FaultyDisk()
+    answers = Answers(disk.events)
+    ledger = open_ledger(answers, tmp_path / "to resume", disk, idle_mark_s=0.05)
+    append_each(ledger, answers, FIVE)
+    disk.wait_for(lambda events: events[-3][0] == "ack")
+    append_each(ledger, answers, [b"six"])
+    return crash_image(tmp_path / "to resume", tmp_path / "resumed")
+
+
+@pytest.fixture
+def stopped(open_ledger: OpenLedger, directory: Path) -> Path:
+    """Closed by its writer: a mark and the FOOTER."""
+    answers = Answers()
+    with open_ledger(answers, idle_mark_s=3600) as ledger:
+        append_each(ledger, answers, FIVE)
+    return directory
 
 
 @pytest.fixture
@@ -192,7 +238,7 @@ def test_each_cell_of_the_table_in_format_md_is_what_happens(
 ) -> None:
     row, column = cell
     table = format_table()
-    assert (len(table), len(table[0])) == (5, 4), "a row or a column is new: put it into CELLS"
+    assert (len(table), len(table[0])) == (6, 4), "a row or a column is new: put it into CELLS"
     told = table[row][column + 1]
     case = CELLS[cell]
     if case is None:
@@ -201,3 +247,67 @@ def test_each_cell_of_the_table_in_format_md_is_what_happens(
     directory: Path = request.getfixturevalue(case[0])
     case[1](directory)
     assert outcome_of(directory) in told
+
+
+@pytest.fixture
+def closed(crashed: Path) -> Path:
+    """Frozen by the next writer, which wrote nothing more: nobody pins it."""
+    reopened(crashed)
+    return crashed
+
+
+def footer_start(path: Path) -> int:
+    return path.read_bytes().rindex(b'{"segment_id"') - 48
+
+
+def rot_of_the_end(directory: Path, first: int = 5, words: bytes = b"") -> None:
+    """From the payload of a record into the header of the FOOTER; `words` then stand in the place of its first ones."""
+    path = segment_of(directory)
+    start, end = frame_starts(directory)[first - 1] + 48, footer_start(path) + 8
+    overwrite(path, start, bytes(byte ^ 0x5A for byte in path.read_bytes()[start:end]))
+    overwrite(path, end + 40, words)
+
+
+@pytest.mark.parametrize("first", [3, 5])
+def test_what_is_left_of_a_footer_proves_that_everything_before_it_was_durable(closed: Path, first: int) -> None:
+    end = footer_start(segment_of(closed))
+    rot_of_the_end(closed, first)
+    before = segment_of(closed).read_bytes()
+    [outside] = LedgerReader(closed).partition(TODAY).segments
+    info = reopened(closed).segments[0]
+    assert outside == info
+    assert (info.state, info.record_count, info.byte_length) == (SegmentState.DAMAGED, 5, end)
+    assert info.damaged == ((first, 5),)
+    assert segment_of(closed).read_bytes() == before
+    assert served(closed) == FIVE[: first - 1]
+
+
+@pytest.mark.parametrize("told", [4, 9999999999])
+def test_a_number_of_records_that_the_bad_bytes_cannot_have_held_is_not_believed(closed: Path, told: int) -> None:
+    end = footer_start(segment_of(closed))
+    begin = segment_of(closed).read_bytes()[end + 48 :].partition(b'"record_count"')[0]
+    rot_of_the_end(closed, 5, b'%b"record_count":%d,"byte_length":%d,' % (begin, told, end))
+    info = reopened(closed).segments[0]
+    assert (info.state, info.record_count, info.byte_length) == (SegmentState.DAMAGED, 5, end)
+
+
+def test_the_words_of_another_segments_footer_prove_nothing(closed: Path) -> None:
+    words = f'{{"segment_id":"{bytes(16).hex()}","record_count":5,"byte_length":{footer_start(segment_of(closed))},'
+    rot_of_the_end(closed, 5, words.encode())
+    assert outcome_of(closed) == "torn tail"
+
+
+def test_words_that_stand_in_another_place_than_they_say_prove_nothing(closed: Path) -> None:
+    path = segment_of(closed)
+    words = path.read_bytes()[footer_start(path) + 48 :]
+    rot_of_the_end(closed, 5, b" " * 8 + words)
+    assert outcome_of(closed) == "torn tail"
+
+
+def test_a_damaged_footer_behind_good_records_is_written_anew(closed: Path) -> None:
+    flip_byte(segment_of(closed), footer_start(segment_of(closed)))
+    [outside] = LedgerReader(closed).partition(TODAY).segments
+    assert (outside.state, outside.record_count) == (SegmentState.FROZEN, 5)
+    assert served(closed) == FIVE
+    assert outcome_of(closed) == "torn tail"
+    assert served(closed) == FIVE

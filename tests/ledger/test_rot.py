@@ -12,6 +12,7 @@ import pytest
 
 from ledger import LedgerReader, PartitionInfo, SegmentInfo, SegmentState
 from ledger.files.layout import read_ledger_id
+from ledger.format import HEADER_BYTES
 from ledger.opening.takeover import Opening
 from ledger.writing.catalog import Catalog
 from tests.ledger.decoder import Frame, decode
@@ -29,7 +30,10 @@ Key = tuple[str, int]  # partition, ordinal
 
 @dataclass(frozen=True)
 class Segment:
-    """What the undamaged bytes say. `end`: how far they are known to be durable, where FOOTER or last mark begins."""
+    """What the undamaged bytes say. `end`: how far they are known to be durable, where FOOTER or last mark begins.
+
+    `end_of_run`: how far a run of flipped bytes may go. Without its header a FOOTER is none, and still proves `end`.
+    """
 
     frames: list[Frame]
     is_followed: bool
@@ -43,6 +47,10 @@ class Segment:
         return self.frames[-1].offset
 
     @property
+    def end_of_run(self) -> int:
+        return self.end + HEADER_BYTES if self.is_frozen else self.end
+
+    @property
     def records(self) -> dict[int, bytes]:
         """By their index."""
         return {frame.sequence & 0xFFFFFFFF: frame.payload for frame in self.frames if frame.type == "RECORD"}
@@ -54,7 +62,8 @@ class Segment:
             if any(frame.offset <= offset < following.offset for offset in flipped)
         ]
         lost = {frame.sequence & 0xFFFFFFFF for frame in hit if frame.type == "RECORD"}
-        if [frame.type for frame in hit][:2] == ["HEADER", "HEADER"] and not (self.is_frozen or self.is_followed):
+        has_footer = self.is_frozen and max(flipped, default=0) < self.end
+        if [frame.type for frame in hit][:2] == ["HEADER", "HEADER"] and not (has_footer or self.is_followed):
             return Expected(True, set(), {})  # nobody is left who knows the segment id: not one frame can be trusted
         return Expected(bool(flipped), lost, {at: held for at, held in self.records.items() if at not in lost})
 
@@ -106,7 +115,7 @@ def rot(chance: Random, segments: dict[Key, Segment]) -> dict[Key, set[int]]:
     match chance.randrange(3):
         case 0:
             start = chance.randrange(end)
-            return {key: set(range(start, min(start + amount, end)))}
+            return {key: set(range(start, min(start + amount, segments[key].end_of_run)))}
         case 1:
             return {key: {chance.randrange(end) for _ in range(amount)}}
     flipped: dict[Key, set[int]] = {}

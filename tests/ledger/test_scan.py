@@ -16,6 +16,7 @@ from ledger import Disk, FormatUnsupported
 from ledger.files.scan import Frame, Gap, Scan, Walk, scan
 from ledger.files.source import Source
 from ledger.format import (
+    HEADER_BYTES,
     PAYLOAD_BYTES_MAX,
     TYPE_COMMIT_MARK,
     TYPE_FOOTER,
@@ -73,7 +74,7 @@ sketches = st.one_of(
         kind=st.sampled_from([0, TYPE_COMMIT_MARK, TYPE_HEADER, TYPE_FOOTER, UNKNOWN_SKIPPED, UNKNOWN_CRITICAL]),
         reserved=st.just(1),
         seed=st.just(FOREIGN_SEED),
-        index_step=st.sampled_from([-1, 0, 2, 5, RECORD_INDEX_MAX]),
+        index_step=st.sampled_from([-1, 0, 2, 3, 5, RECORD_INDEX_MAX]),
         ordinal=st.sampled_from([ORDINAL - 1, ORDINAL + 1]),
         durable_from_here=st.sampled_from([-1000, 8]),
         length_added=st.sampled_from([-1, 1, 8, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX + 1]),
@@ -150,6 +151,33 @@ def outcome(how: Callable[[Walk, int], Scan], path: Path, end: int) -> Scan | st
         return how(Walk(Source(Disk(), path), SEED, ORDINAL, 0), end)
     except FormatUnsupported as error:
         return str(error)
+
+
+def believed(frames: list[Sketch], damaged: int) -> list[int]:
+    """The indexes that a walk finds, once the header of the frame at that place is zeros."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "segment"
+        data = bytearray(segment(frames, [], b""))
+        start = len(segment(frames[:damaged], [], b""))
+        data[start : start + HEADER_BYTES] = bytes(HEADER_BYTES)
+        path.write_bytes(data)
+        met = by_steps(Walk(Source(Disk(), path), SEED, ORDINAL, 0), len(data))
+        return [each.record_index for each in met if isinstance(each, Frame) and each.header.kind == TYPE_RECORD]
+
+
+@pytest.mark.parametrize(("payload_bytes", "missing"), [(0, 1), (40, 1), (48, 2), (88, 2), (96, 3), (137, 4)])
+def test_so_many_records_can_be_missing_as_there_is_room_for(payload_bytes: int, missing: int) -> None:
+    gone = Sketch(payload=bytes(payload_bytes))
+    for claimed in range(1, missing + 3):
+        after = Sketch(index_step=claimed)  # skips all but one of them
+        found = believed([Sketch(), gone, after], damaged=1)
+        assert found == ([1, 2 + claimed] if claimed <= missing else [1]), claimed
+
+
+def test_an_index_that_jumps_where_nothing_is_missing_is_not_believed() -> None:
+    jump = Sketch(index_step=2)
+    back = Sketch(index_step=-1)  # the one that was skipped
+    assert believed([Sketch(), jump, back, Sketch(), Sketch()], damaged=4) == [1, 2, 3]
 
 
 @settings(max_examples=600, derandomize=True, deadline=None)

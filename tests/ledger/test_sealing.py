@@ -5,7 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Event, current_thread
 from typing import Any
@@ -93,6 +93,18 @@ def test_what_still_takes_records_is_not_sealed_by_the_ledgers_own_clock(
     assert refusal.value.due_at == microseconds_of(DUE)
     assert not seal_path(directory).exists()
     assert not due.partition(TODAY).is_sealed
+
+
+def test_the_last_day_there_is_never_comes_due(open_ledger: OpenLedger, clock: Clock) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers, now=clock)
+    last_day = datetime(9999, 12, 31, 12, tzinfo=UTC)
+    append_each(ledger, answers, [b"x"], last_day)
+    for clock.moment in (NOON, datetime.max.replace(tzinfo=UTC)):
+        with pytest.raises(NotDue, match="9999-12-31 takes records until 9999-12-31T23:59:59"):
+            ledger.seal("9999-12-31")
+        assert ledger.due_partitions(clock.moment) == []
+    assert ledger.failure is None
 
 
 def test_what_does_not_exist_is_not_sealed(due: Ledger, directory: Path) -> None:
@@ -281,7 +293,7 @@ def test_the_flusher_does_the_same_few_things_whatever_the_size_of_the_day(
     disk.counts.clear()
     assert len(ledger.seal(TODAY).segments) == segment_count
     reads = {"identity": 2, "free_bytes": 1, "read": 1}
-    freeze = {"write": 1, "fdatasync": 1, "close": 1}
+    freeze = {"write": 2, "fdatasync": 2, "is_named": 1, "close": 1}  # the mark and the FOOTER
     publish = {"create": 1, "write": 1, "fsync": 1, "rename": 1, "fsync_dir": 1, "close": 1}
     assert disk.counts == Counter(reads) + Counter(freeze) + Counter(publish)
 

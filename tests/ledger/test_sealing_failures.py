@@ -14,6 +14,7 @@ from time import monotonic
 import pytest
 
 from ledger import (
+    Damage,
     Disk,
     Ledger,
     LedgerDamaged,
@@ -336,3 +337,19 @@ def test_a_crash_in_the_middle_of_a_seal_loses_nothing(due: Ledger, directory: P
     info = reopened(image)
     assert (info.is_sealed, info.record_count, info.damaged) == (False, 5, False)
     assert served(image) == FIVE
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_rot_in_a_finished_segment_that_nobody_has_read_is_not_sealed_in(
+    due: Ledger, directory: Path, ordinal: int
+) -> None:
+    segment = segment_of(directory, ordinal)
+    flip_byte(segment, segment.read_bytes().index(FIVE[2 * ordinal - 1]))
+    with pytest.raises(LedgerDamaged, match=f"segment {ordinal} does not have the sha256 of its FOOTER"):
+        due.seal(TODAY)
+    assert due.partition(TODAY).damaged  # whoever asks again is refused without reading it all again
+    assert not seal_path(directory).exists()
+    assert due.failure is None
+    assert any(isinstance(each, Damage) and each.sequence for each in due.reader().verify(TODAY))
+    with pytest.raises(LedgerDamaged, match=f"segment {ordinal}, sequences {ordinal << 32 | 2} to"):
+        due.seal(TODAY)

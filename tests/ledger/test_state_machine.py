@@ -3,7 +3,6 @@
 The model knows what was acknowledged and where. What was on its way when the disk failed may be there, as a prefix.
 """
 
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -284,7 +283,5 @@ def test_whatever_happens_in_whatever_order_the_ledger_holds_what_the_model_hold
 
 
 @pytest.mark.soak
-def test_whatever_happens_in_whatever_order_for_long() -> None:
-    number = secrets.randbits(32)
-    print(f"seed {number}")  # noqa: T201 - repeats the run
-    run(seed(number)(type("SoakMachine", (LedgerMachine,), {})), 5000, is_repeatable=False)
+def test_whatever_happens_in_whatever_order_for_long(soak_seed: int) -> None:
+    run(seed(soak_seed)(type("SoakMachine", (LedgerMachine,), {})), 5000, is_repeatable=False)

@@ -259,7 +259,6 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "2 0: the SEAL lists it as segment-2.log",
     ),
     "SEAL: a row too few": (a_seal_that_lies(without_last_row), "3 0: the SEAL does not list it"),
-    "SEAL: no number before": (a_seal_that_lies(lambda s: replace(s, previous=None)), "0 0: .*names none before it"),
     "SEAL: a number from the future": (
         a_seal_that_lies(lambda s: replace(s, seal_number=1)),
         "0 0: the SEAL has number 1 and names number 1",

@@ -62,7 +62,7 @@ def test_a_mark_that_counts_wrongly_is_named(marked: Path, open_ledger: OpenLedg
     assert header
     at = starts(path)[7]
     seed = seed_of(header.segment_id)
-    for count, expected in ((4, "counts 4 records, before it are 5"), (6, "1 6: it is in none of the frames")):
+    for count, expected in ((4, "counts 4 records, before it are 5"), (6, "are no frame; no record was there")):
         mark = encode_frame(TYPE_COMMIT_MARK, count.to_bytes(8, "little"), seed=seed, durable_offset=0, written_at=0)
         overwrite(path, at, mark)
         assert expected in texts(found(LedgerReader(marked)))
@@ -89,6 +89,32 @@ def test_a_torn_tail_is_no_damage_and_neither_is_a_mark_that_never_came(crashed:
             change(segment_of(image), 20)
             assert found(LedgerReader(image)) == []
             shutil.rmtree(image)
+
+
+def test_no_byte_of_a_ledger_that_was_closed_can_be_flipped_without_being_told(
+    open_ledger: OpenLedger, directory: Path
+) -> None:
+    answers = Answers()
+    with open_ledger(answers, idle_mark_s=3600) as ledger:
+        append_each(ledger, answers, FIVE)
+    for at in range(segment_of(directory).stat().st_size):
+        flip_byte(segment_of(directory), at)
+        reader = LedgerReader(directory)
+        assert found(reader), f"byte {at}"
+        assert verified(reader).intact_record_count >= 4
+        assert reader.partition(TODAY).record_count == 5
+        flip_byte(segment_of(directory), at)
+    assert found(LedgerReader(directory)) == []
+
+
+def test_a_footer_that_is_not_written_to_its_end_is_no_damage(open_ledger: OpenLedger, directory: Path) -> None:
+    answers = Answers()
+    with open_ledger(answers, idle_mark_s=3600) as ledger:
+        append_each(ledger, answers, FIVE)
+    for _ in range(3):
+        cut_tail(segment_of(directory), 60)
+        assert found(LedgerReader(directory)) == []
+        assert verified(LedgerReader(directory)).intact_record_count == 5
 
 
 def test_beside_the_writer_bytes_that_were_never_synced_are_nobodys_damage(
@@ -174,10 +200,10 @@ class FailingDisk(Disk):
     """Every read that touches one byte fails."""
 
     def __init__(self, path: Path, offset: int, error: int) -> None:
-        self._failing, self._offset, self._error = path, offset, error
+        self._failing, self.offset, self._error = path, offset, error
 
     def read(self, path: Path, offset: int, size: int) -> bytes:
-        if path == self._failing and offset <= self._offset < offset + size:
+        if path == self._failing and offset <= self.offset < offset + size:
             raise OSError(self._error, os.strerror(self._error))
         return super().read(path, offset, size)
 
@@ -220,9 +246,11 @@ def test_a_seal_that_cannot_be_read_is_damaged(sealed: Path) -> None:
 
 def test_an_error_that_says_nothing_about_the_bytes_ends_it_and_is_no_damage(directory: Path) -> None:
     path = long_segment(directory)
-    reader = LedgerReader(directory, disk=FailingDisk(path, 2_000_000, errno.EMFILE))
+    disk = FailingDisk(path, 2_000_000, errno.EMFILE)
+    reader = LedgerReader(directory, disk=disk)
     with pytest.raises(OSError, match="Too many open files"):
         list(reader.verify(TODAY))
+    disk.offset = -1
     assert not reader.partition(TODAY).damaged
 
 

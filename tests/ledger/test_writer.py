@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -21,10 +22,12 @@ from ledger import (
     SegmentState,
 )
 from tests.ledger.conftest import OpenLedger
+from tests.ledger.decoder import decode
 from tests.ledger.faults import (
     DEADLINE_S,
     NOON,
     TODAY,
+    TOMORROW,
     Answers,
     FaultyDisk,
     append_each,
@@ -139,7 +142,7 @@ def test_at_rollover_the_records_are_durable_before_a_footer_says_so(open_ledger
             ledger.append(payload, NOON, payload)
     answers.positions(*payloads(3))
     first = [kind for kind, name in disk.events if name == "segment-00000001.log"]
-    assert first == ["write", "fsync", "rename", "write", "fdatasync", "write", "fdatasync"]
+    assert first == ["write", "fsync", "rename", *["write", "fdatasync"] * 3]  # batch, mark, FOOTER
 
 
 def test_a_new_file_and_a_new_directory_are_durable_under_their_names_before_the_first_acknowledgement(
@@ -271,6 +274,41 @@ def test_an_idle_ledger_writes_a_commit_mark_that_nobody_waits_for(open_ledger: 
     record_end = LedgerReader(directory).partition(TODAY).segments[0].byte_length
     mark = segment_of(directory).read_bytes()[record_end:]
     assert (mark[4], mark[48:]) == (0x02, (1).to_bytes(8, "little"))
+
+
+class BusyElsewhere(Answers):
+    """Appends the next record of TODAY in the flusher's own thread, so that its queue is never empty when it looks."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.ledger: Ledger
+        self.batches_after_mark = 0
+        self._file = segment_of(directory, partition=TOMORROW)
+        self._marked = threading.Event()
+        self._deadline = monotonic() + DEADLINE_S
+
+    def __call__(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+        super().__call__(results)
+        self.batches_after_mark += b"\x02\x00\x00\x00\x08" in self._file.read_bytes()  # a COMMIT_MARK of 8 bytes
+        if self.batches_after_mark < 100 and monotonic() < self._deadline:
+            self.ledger.append(b"busy", NOON, len(self.batches))
+        else:
+            self._marked.set()
+
+    def wait(self) -> None:
+        assert self._marked.wait(2 * DEADLINE_S)
+
+
+def test_an_idle_segment_is_marked_once_while_others_are_under_load(open_ledger: OpenLedger, directory: Path) -> None:
+    answers = BusyElsewhere(directory)
+    answers.ledger = open_ledger(answers, idle_mark_s=0.05)
+    answers.ledger.append(b"idle", NOON + timedelta(days=1), "idle")
+    answers.wait()
+    assert answers.batches_after_mark == 100
+    answers.ledger.close()
+    idle, busy = ([frame.type for frame in decode(segment_of(directory, partition=day))] for day in (TOMORROW, TODAY))
+    assert idle == ["HEADER", "HEADER", "RECORD", "COMMIT_MARK", "FOOTER"]
+    assert busy.count("COMMIT_MARK") < 50  # a machine may sleep for 50 ms now and then
 
 
 def test_an_on_commit_that_raises_stops_the_ledger_and_leaves_nobody_waiting(directory: Path) -> None:

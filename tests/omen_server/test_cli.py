@@ -1,5 +1,6 @@
 """The commands that talk to a server: data alone on stdout, words on stderr, exit codes that tell."""
 
+import asyncio
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -78,13 +79,19 @@ async def test_emit_emits_events(tmp_path: Path) -> None:
     assert {row["emission"]["status"] for row in ended.rows} == {"EMISSION_STATUS_DELIVERED"}
 
 
-@pytest.mark.parametrize("arguments", [("process", "-"), ("emit", "-"), ("delivery", "status"), ("delivery", "resume")])
-async def test_without_a_server_a_command_says_so_and_ends_with_5(arguments: tuple[str, ...]) -> None:
-    given = ndjson(event(1)) if "emit" in arguments else ndjson(accepted())
-    ended = await omen_command(*arguments, given=given, OMEN_LISTEN=f"127.0.0.1:{closed_port()}")
-    assert (ended.code, ended.out) == (5, "")
-    assert len(ended.err.splitlines()) == 1
-    assert ended.err.startswith("UNAVAILABLE")
+async def test_without_a_server_a_command_says_so_and_ends_with_5() -> None:
+    """Side by side, for each of them waits a while for a server to come up."""
+    listen = f"127.0.0.1:{closed_port()}"
+    each = {
+        "process": omen_command("process", "-", given=ndjson(accepted()), OMEN_LISTEN=listen),
+        "emit": omen_command("emit", "-", given=ndjson(event(1)), OMEN_LISTEN=listen),
+        "status": omen_command("delivery", "status", OMEN_LISTEN=listen),
+        "resume": omen_command("delivery", "resume", OMEN_LISTEN=listen),
+    }
+    for name, ended in zip(each, await asyncio.gather(*each.values()), strict=True):
+        assert (ended.code, ended.out) == (5, ""), name
+        assert len(ended.err.splitlines()) == 1, name
+        assert ended.err.startswith("UNAVAILABLE"), name
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\n"])
@@ -92,7 +99,8 @@ async def test_a_file_that_cannot_be_read_is_a_line_and_a_usage_error(tmp_path: 
     file = tmp_path / "there"
     if content is not None:
         file.write_bytes(content)
-    ended = await omen_command("process", str(file), OMEN_LISTEN=f"127.0.0.1:{closed_port()}")
+    async with omen(tmp_path / "ledger", closed_port()) as server:
+        ended = await command(server, "process", str(file))
     assert (ended.code, ended.out) == (2, "")
     assert len(ended.err.splitlines()) == 1
     assert str(file) in ended.err

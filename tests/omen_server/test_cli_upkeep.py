@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from ledger import LedgerReader
+from ledger import (
+    FormatUnsupported,
+    Ledger,
+    LedgerDamaged,
+    LedgerFull,
+    LedgerLocked,
+    LedgerReader,
+    LedgerUnavailable,
+)
 from omen.v1.signal_event_pb2 import SignalEvent
-from tests.ledger.faults import cut_tail, flip_byte, segment_of
+from omen_server.cli.ledger import told
+from tests.ledger.faults import Answers, cut_tail, flip_byte, segment_of
 from tests.omen_server.command import Ended, omen_command
 from tests.omen_server.days import AGES_AGO, DAY, NEXT_DAY, write_days
 from tests.omen_server.running import closed_port, omen, records_of
@@ -106,7 +115,7 @@ async def test_seal_asks_the_server_and_says_what_is_not_due(ledger: Path) -> No
     assert [(row["partition"], row["records"]) for row in ended.rows] == [(DAY, 4)]
     assert (nothing_left.code, nothing_left.out) == (0, "")
     assert (early.code, absent.code, locked.code) == (2, 3, 5)
-    assert early.err.startswith("NOT_DUE")
+    assert "NOT_DUE" in early.err
 
 
 async def test_seal_works_on_a_directory_without_a_server(ledger: Path) -> None:
@@ -143,3 +152,110 @@ async def test_backup_names_the_damage_that_it_copies_and_ends_with_7(ledger: Pa
     assert f"sequence {sequence}: " in ended.err
     assert [(row["records"], row["damaged_records"]) for row in ended.rows] == [(4, 1)]
     assert len(records_of(tmp_path / "copy")) == 3
+
+
+COMMANDS = (["ls"], ["cat", DAY], ["show", "OMEN-000000000000"], ["damage"], ["verify"], ["backup", "copy"])
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+async def test_a_file_that_cannot_be_read_is_one_line_that_names_it(ledger: Path, arguments: list[str]) -> None:
+    write_days(ledger)
+    (ledger / "ledger.json").unlink()
+    (ledger / "ledger.json").mkdir()
+    ended = await command(ledger, *arguments)
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (5, "", 1)
+    assert str(ledger / "ledger.json") in ended.err
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("name", ["segment-00000001.log", "SEAL"])
+async def test_a_directory_in_place_of_a_file_is_no_traceback(
+    ledger: Path, tmp_path: Path, arguments: list[str], name: str
+) -> None:
+    write_days(ledger)
+    (ledger / DAY / name).unlink(missing_ok=True)
+    (ledger / DAY / name).mkdir()
+    ended = await omen_command(
+        "ledger", *[str(tmp_path / each) if each == "copy" else each for each in arguments], OMEN_LEDGER_DIR=str(ledger)
+    )
+    assert ended.code in (5, 7)
+    assert "Traceback" not in ended.err
+    assert name in ended.err + ended.out or DAY in ended.err + ended.out or arguments[0] == "show"
+
+
+async def test_a_full_disk_and_a_locked_ledger_are_5_wherever_they_are_met(ledger: Path, tmp_path: Path) -> None:
+    write_days(ledger)
+    (tmp_path / "copy").mkdir()
+    with Ledger.open(ledger, on_commit=Answers()):
+        locked = await command(ledger, "seal", "--dir", str(ledger))
+    assert (locked.code, len(locked.err.splitlines())) == (5, 1)
+    assert told(LedgerFull("full")) == told(LedgerUnavailable("gone")) == told(LedgerLocked("locked")) == 5
+    assert told(LedgerDamaged("damaged")) == told(FormatUnsupported("new")) == 7
+
+
+async def test_verify_goes_on_past_a_partition_that_is_not_there(ledger: Path) -> None:
+    write_days(ledger, AGES_AGO, AGES_AGO + timedelta(days=1))
+    ended = await command(ledger, "verify", "2020-01-01", DAY, NEXT_DAY, "-o", "jsonl")
+    damage_record(ledger, 1)
+    hurt = await command(ledger, "verify", "2020-01-01", DAY, "-o", "jsonl")
+    assert (ended.code, [row["partition"] for row in ended.rows]) == (3, [DAY, NEXT_DAY])
+    assert ended.err == "no partition '2020-01-01'\n"
+    assert hurt.code == 7
+
+
+async def test_verify_of_everything_reads_the_chain_and_names_each_break_once(ledger: Path) -> None:
+    write_days(ledger, AGES_AGO, AGES_AGO + timedelta(days=1))
+    with Ledger.open(ledger, on_commit=Answers()) as held:
+        for name in (DAY, NEXT_DAY):
+            held.seal(name)
+    (ledger / DAY / "SEAL").unlink()
+    whole = await command(ledger, "verify")
+    part = await command(ledger, "verify", DAY)
+    assert (whole.code, part.code) == (7, 0)
+    assert whole.err.splitlines() == [
+        f"{NEXT_DAY}, SEAL: the SEAL before it, number 1 of {DAY}, is missing",
+        f"{NEXT_DAY}, SEAL: the SEAL has number 2, and 1 before it are missing",
+    ]
+
+
+@pytest.mark.parametrize("where", ["directory", "server"])
+async def test_seal_goes_on_past_refusals_and_ends_with_the_worst(ledger: Path, where: str) -> None:
+    today = datetime.now(UTC).date().isoformat()
+    write_days(ledger, AGES_AGO, AGES_AGO + timedelta(days=1), datetime.now(UTC))
+    names = [today, "2020-01-01", DAY, NEXT_DAY]
+    if where == "server":
+        async with omen(ledger, closed_port()) as server:
+            options = ["-o", "jsonl", "--target", f"127.0.0.1:{server.port}"]
+            ended = await command(ledger, "seal", *options, *names)
+            refused = await command(ledger, "seal", *options, *names[:2])
+    else:
+        options = ["-o", "jsonl", "--dir", str(ledger)]
+        ended = await command(ledger, "seal", *options, *names)
+        refused = await command(ledger, "seal", *options, *names[:2])
+    assert (ended.code, [row["partition"] for row in ended.rows]) == (6, [DAY, NEXT_DAY])
+    assert [name in line for name, line in zip(names, ended.err.splitlines(), strict=False)] == [True, True]
+    assert (refused.code, refused.out, len(refused.err.splitlines())) == (3, "", 2)
+
+
+async def test_seal_ends_with_7_when_one_of_them_is_damaged_and_names_no_more_than_the_first(ledger: Path) -> None:
+    write_days(ledger, AGES_AGO, AGES_AGO + timedelta(days=1), count=60)
+    records = list(LedgerReader(ledger).records(DAY))
+    segment = segment_of(ledger, 1, DAY)
+    data = segment.read_bytes()
+    for record in records[::2]:
+        flip_byte(segment, data.index(record.payload) + 10)
+    [info] = LedgerReader(ledger).partition(DAY).segments
+    os.truncate(segment, info.byte_length)
+    ended = await command(ledger, "seal", "--dir", str(ledger), "-o", "jsonl")
+    assert (ended.code, [row["partition"] for row in ended.rows]) == (7, [NEXT_DAY])
+    assert len(ended.err) < 500
+    assert "and 25 more" in ended.err
+
+
+async def test_cat_says_that_a_seal_cannot_be_read(ledger: Path) -> None:
+    write_days(ledger)
+    with Ledger.open(ledger, on_commit=Answers()) as held:
+        held.seal(DAY)
+    (ledger / DAY / "SEAL").write_bytes(b"rot")
+    ended = await command(ledger, "cat", DAY, "-o", "jsonl")
+    assert (ended.code, len(ended.rows), ended.err) == (7, 4, "the SEAL cannot be read\n")

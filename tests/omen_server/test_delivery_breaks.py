@@ -130,17 +130,23 @@ async def test_what_is_settled_and_awaited_by_nobody_is_not_sent_again_after_a_b
     assert [record.position.sequence & 0xFFFFFFFF for record in peer.records] == [1, 2]
 
 
-@pytest.mark.parametrize("how", ["ends at the hello", "ends after the hello", "gives one outcome too many"])
-async def test_a_peer_that_always_breaks_is_tried_with_growing_patience(tmp_path: Path, how: str) -> None:
-    async with peer_of(BREAKS[how]) as peer, omen(tmp_path, peer.port) as server:
+async def test_a_peer_that_always_breaks_is_tried_with_growing_patience(tmp_path: Path) -> None:
+    """Three of them side by side, for patience takes its time."""
+    async with asyncio.TaskGroup() as breaks:
+        for how in ("ends at the hello", "ends after the hello", "gives one outcome too many"):
+            breaks.create_task(tried_with_growing_patience(tmp_path / how, how))
+
+
+async def tried_with_growing_patience(directory: Path, how: str) -> None:
+    async with peer_of(BREAKS[how]) as peer, omen(directory, peer.port) as server:
         await server.to_ledger(1)
         await peer.until(lambda peer: len(peer.streams_opened_at) == 7)
         first, *_, last = peer.streams_opened_at
-        assert last - first > 0.5  # six waits of at most 0.1, 0.2, 0.4 … 2 s, each drawn at random
+        assert last - first > 0.5, how  # six waits of at most 0.1, 0.2, 0.4 … 2 s, each drawn at random
         emission = await server.emit(event(2), delivery_timeout=seconds(60))
-        assert emission.status == LEDGER_ONLY
-        assert (await server.state()).last_error
-        assert (await server.state()).backlog_record_count == (0 if how == "ends at the hello" else 2)
+        assert emission.status == LEDGER_ONLY, how
+        assert (await server.state()).last_error, how
+        assert (await server.state()).backlog_record_count == (0 if how == "ends at the hello" else 2), how
 
 
 async def test_a_retry_delay_is_waited_for(tmp_path: Path) -> None:

@@ -101,8 +101,9 @@ class LedgerServiceServicer:
 
     def SealPartition(self, request, context):
         """Seals a partition that is due: what comes later for that day goes to its late partition. Scope ledger.admin.
-        Repeating it changes nothing. NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time),
-        DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE).
+        Repeating it changes nothing. It reads every byte of the partition again: allow a few seconds for a GB. NOT_FOUND
+        (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE
+        (LEDGER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

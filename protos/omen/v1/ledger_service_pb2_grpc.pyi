@@ -52,8 +52,9 @@ class LedgerServiceStub:
     """
     SealPartition: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.SealPartitionRequest, _ledger_service_pb2.SealPartitionResponse]
     """Seals a partition that is due: what comes later for that day goes to its late partition. Scope ledger.admin.
-    Repeating it changes nothing. NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time),
-    DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE).
+    Repeating it changes nothing. It reads every byte of the partition again: allow a few seconds for a GB. NOT_FOUND
+    (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE
+    (LEDGER_UNAVAILABLE).
     """
     VerifyPartition: _grpc.UnaryStreamMultiCallable[_ledger_service_pb2.VerifyPartitionRequest, _ledger_service_pb2.VerifyPartitionResponse]
     """Re-reads every byte of a partition and says what it finds. Scope ledger.read.
@@ -84,8 +85,9 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """
     SealPartition: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.SealPartitionRequest, _ledger_service_pb2.SealPartitionResponse]  # type: ignore[assignment]
     """Seals a partition that is due: what comes later for that day goes to its late partition. Scope ledger.admin.
-    Repeating it changes nothing. NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time),
-    DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE).
+    Repeating it changes nothing. It reads every byte of the partition again: allow a few seconds for a GB. NOT_FOUND
+    (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE
+    (LEDGER_UNAVAILABLE).
     """
     VerifyPartition: _aio.UnaryStreamMultiCallable[_ledger_service_pb2.VerifyPartitionRequest, _ledger_service_pb2.VerifyPartitionResponse]  # type: ignore[assignment]
     """Re-reads every byte of a partition and says what it finds. Scope ledger.read.
@@ -137,8 +139,9 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_service_pb2.SealPartitionResponse, _abc.Awaitable[_ledger_service_pb2.SealPartitionResponse]]:
         """Seals a partition that is due: what comes later for that day goes to its late partition. Scope ledger.admin.
-        Repeating it changes nothing. NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time),
-        DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE).
+        Repeating it changes nothing. It reads every byte of the partition again: allow a few seconds for a GB. NOT_FOUND
+        (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_DUE, with the due time), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE
+        (LEDGER_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod

@@ -10,6 +10,24 @@ STRIDE_BYTES = 1024 * 1024
 _PIECE_BYTES = 4096  # a sector of today's disks: what is given up when it cannot be read
 
 
+_LASTING = (
+    errno.EACCES,
+    errno.EINVAL,  # no regular file
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EPERM,
+)
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether nobody can read it until somebody mends it. A want of descriptors or of memory, say, passes."""
+    return error.errno in _LASTING
+
+
 class SalvagedReads(Disk):
     """Reads what a failing disk still gives: zeros stand where it gives nothing, and `unreadable` says where that is.
 
