@@ -41,7 +41,7 @@ PLACES = {
     "read ranges",
 }
 
-parts = st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0])
+parts = st.sampled_from([0.0, 0.5, 0.9, 1.0, 1.0])
 a_day = st.sampled_from(DAYS)
 sizes = st.lists(st.sampled_from([0, 1, 40, 700, 2500]), min_size=1, max_size=6)
 
@@ -276,7 +276,7 @@ def run(machine: type[LedgerMachine], examples: int, *, is_repeatable: bool) -> 
 @pytest.mark.timeout(600)  # a failure is made short before it is shown
 def test_whatever_happens_in_whatever_order_the_ledger_holds_what_the_model_holds() -> None:
     LedgerMachine.reached.clear()
-    run(LedgerMachine, 120, is_repeatable=True)
+    run(LedgerMachine, 200, is_repeatable=True)
     print(dict(LedgerMachine.reached))  # noqa: T201 - what a model test is worth is where it has been
     assert set(LedgerMachine.reached) == PLACES
     assert all(LedgerMachine.reached.values()), LedgerMachine.reached
