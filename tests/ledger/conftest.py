@@ -106,3 +106,18 @@ def sealed(due: Ledger, directory: Path) -> Path:
     due.seal(TODAY)
     due.close()
     return directory
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Where a backup goes."""
+    return tmp_path / "backups" / "of the ledger"
+
+
+@pytest.fixture
+def live(open_ledger: OpenLedger) -> Ledger:
+    """Five records in three segments, the last of them live."""
+    answers = Answers()
+    ledger = open_ledger(answers, segment_records_max=2, idle_mark_s=3600)
+    append_each(ledger, answers, FIVE)
+    return ledger

@@ -49,20 +49,6 @@ from tests.ledger.test_processes import acknowledged_until, payloads_of, writer_
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "backups" / "of the ledger"
-
-
-@pytest.fixture
-def live(open_ledger: OpenLedger) -> Ledger:
-    """Five records in three segments, the last of them live."""
-    answers = Answers()
-    ledger = open_ledger(answers, segment_records_max=2, idle_mark_s=3600)
-    append_each(ledger, answers, FIVE)
-    return ledger
-
-
-@pytest.fixture
 def sealed(tmp_path: Path) -> Path:
     return sealed_ledger(tmp_path / "sealed", sealed=DAYS[:2])
 

@@ -16,7 +16,6 @@ from ledger import (
 from tests.ledger.backups import SETTINGS, files_of, taken
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
-    FIVE,
     TODAY,
     Answers,
     UnsyncedDisk,
@@ -27,20 +26,6 @@ from tests.ledger.sealed_days import (
     BEFORE,
     LONG_AFTER,
 )
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "backups" / "of the ledger"
-
-
-@pytest.fixture
-def live(open_ledger: OpenLedger) -> Ledger:
-    """Five records in three segments, the last of them live."""
-    answers = Answers()
-    ledger = open_ledger(answers, segment_records_max=2, idle_mark_s=3600)
-    append_each(ledger, answers, FIVE)
-    return ledger
 
 
 def another_ledger(live: Ledger, target: Path) -> None:
