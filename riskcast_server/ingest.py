@@ -176,7 +176,7 @@ def _result(entry: Entry, outcome: Outcome) -> RecordResult:
         return RecordResult(outcome=WIRE_OUTCOMES[outcome.verdict], error=item_error(outcome.error))
     if isinstance(entry, Candidate):
         _content_matches(entry, outcome.row)
-    at, stored_at = entry.position, outcome.row.signal.position
+    at, stored_at = entry.held_at, outcome.row.signal.held_at
     is_own = at is not None and stored_at is not None and at.place == stored_at.place
     verdict = Verdict.STORED if is_own else outcome.verdict
     return RecordResult(outcome=WIRE_OUTCOMES[verdict], ack_id=outcome.row.signal.ack_id)

@@ -4,8 +4,8 @@ To find costs as much as there are segments, to heal as much as is missing.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -22,6 +22,8 @@ from riskcast_server.selection import Scope, check, chosen, lost, scope
 from riskcast_server.store import Store
 from riskcast_server.tally import Run, Tally
 
+LEASE_S = 30.0
+
 Messages: TypeAlias = AsyncGenerator[pb.ReconcileResponse, None]
 
 
@@ -33,7 +35,6 @@ class Reconciler:
         self._door = door
         self._ledgers = ledgers
         self._now = now
-        self._running: dict[str, str] = {}  # ledger_id -> run_id
 
     async def run(self, request: pb.ReconcileRequest) -> Messages:
         """Raises ContractError INVALID_SIGNAL, PARTITION_NOT_FOUND, RECONCILE_RUNNING or NOT_IMPLEMENTED before the
@@ -41,7 +42,7 @@ class Reconciler:
         check(request)
         surveys = chosen(await self._surveys(), request)
         run = Run(request, self._now())
-        with self._occupied({survey.ledger_id for survey in surveys if survey.ledger_id}, run.run_id):
+        async with self._leased({survey.ledger_id for survey in surveys if survey.ledger_id}, run):
             number = 0
             async with aclosing(self._messages(run, surveys)) as messages:
                 async for message in messages:
@@ -54,17 +55,19 @@ class Reconciler:
         surveys = await asyncio.gather(*(ledger.survey() for ledger in self._ledgers))
         return [replace(survey, lost=lost(survey, settled)) for survey in surveys]
 
-    @contextmanager
-    def _occupied(self, ledger_ids: set[str], run_id: str) -> Iterator[None]:
-        if busy := ledger_ids & self._running.keys():
-            metadata = {"run_id": self._running[min(busy)]}
-            raise ContractError(Reason.RECONCILE_RUNNING, "a run of this ledger is on", metadata=metadata)
-        self._running |= dict.fromkeys(ledger_ids, run_id)
+    @asynccontextmanager
+    async def _leased(self, ledger_ids: set[str], run: Run) -> AsyncIterator[None]:
         try:
+            for ledger_id in sorted(ledger_ids):
+                lease = await self._store.runs.lease(ledger_id, run.run_id, LEASE_S)
+                if lease.holder != run.run_id:
+                    metadata = {"run_id": lease.holder}
+                    raise ContractError(Reason.RECONCILE_RUNNING, "a run of this ledger is on", metadata=metadata)
+                run.leases[ledger_id] = lease
             yield
         finally:
-            for ledger_id in ledger_ids:
-                del self._running[ledger_id]
+            for lease in run.leases.values():
+                await self._store.runs.release(lease)
 
     async def _messages(self, run: Run, surveys: Sequence[Survey]) -> Messages:
         yield pb.ReconcileResponse(run_started=run.started())
@@ -157,5 +160,5 @@ class Reconciler:
     async def _finish(self, tally: Tally, conclusion: Conclusion) -> pb.ReconcileResponse:
         finished = tally.finished(conclusion, self._now())
         if tally.is_to_be_kept(conclusion):
-            await self._store.save_state(finished.state)
+            await self._store.runs.save_state(tally.run.leases[finished.state.ledger_id], finished.state)
         return pb.ReconcileResponse(partition_finished=finished)

@@ -98,6 +98,9 @@ class ReconcileService(ReconcileServiceServicer):
     async def ListReconcileStates(self, request: reconcile_pb.ListReconcileStatesRequest, context: Context) -> NoReturn:
         raise not_implemented("ListReconcileStates")
 
+    async def AcceptDivergence(self, request: reconcile_pb.AcceptDivergenceRequest, context: Context) -> NoReturn:
+        raise not_implemented("AcceptDivergence")
+
 
 class SignalService(SignalServiceServicer):
     def __init__(self, store: Store) -> None:

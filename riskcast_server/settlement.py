@@ -7,8 +7,9 @@
     another row        -                       REJECTED     a settlement
 A conflict's settlement names the wide id under which OMEN emits the event again: it counts only while that has a row.
 Where no wider id can follow, a conflict is REJECTED. So is a record that was refused before it got here, unless these
-very bytes are stored at its place. A failure whose place has a row is settled only if a ledger says that it stands
-there: the settlement tells of the failure, the row counts. Without a position only rows are written.
+very bytes are stored at its place. Where a failure's place has a row, the settlement tells of the failure, the row
+counts. Only a ledger has places: what a client of unary Ingest says of a position is kept with the row and decides
+nothing, so that a wrong one hides no record. Without a place only rows are written.
 """
 
 import enum
@@ -66,6 +67,11 @@ class Candidate:
     path: ArrivalPath.ValueType
     run_id: str = ""
 
+    @property
+    def held_at(self) -> Position | None:
+        """Where a ledger holds it; None when only a client says so."""
+        return None if self.path == ARRIVAL_PATH_INGEST else self.position
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -75,6 +81,10 @@ class Refused:
     signal_id: str
     error: ContractError
     event: bytes
+
+    @property
+    def held_at(self) -> Position:
+        return self.position
 
 
 Entry = Candidate | Refused
@@ -159,56 +169,54 @@ def covered(entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> dict[tuple
     """What the entries settle, by (ledger_id, partition, segment_id, segment_ordinal). Conflicts are still open."""
     indexes: defaultdict[tuple[str, str, bytes, int], list[int]] = defaultdict(list)
     for entry, outcome in zip(entries, outcomes, strict=True):
-        if (at := entry.position) and outcome.verdict is not Verdict.CONFLICT:
+        if (at := entry.held_at) and outcome.verdict is not Verdict.CONFLICT:
             indexes[at.ledger_id, at.partition, at.segment_id, at.segment_ordinal].append(at.record_index)
     return {segment: Coverage.of(of_segment) for segment, of_segment in indexes.items()}
 
 
 def _candidate(candidate: Candidate, known: Known, plan: Plan, ingested_at: int) -> Outcome:
-    at = candidate.position
+    at = candidate.held_at
     if at and known.places.get(at.place, candidate.signal_id) != candidate.signal_id:
         error = invalid_signal([Violation("position", "another signal is stored there")])
-        return _fail(candidate, Failed(Verdict.REJECTED, error), known, plan)
+        return _fail(candidate, Failed(Verdict.REJECTED, error), plan)
     row = known.rows.get(candidate.signal_id)
     if row is None:
         return _store(Row(candidate, ingested_at), known, plan)
     if row.signal.input_event_hash != candidate.input_event_hash:
-        return _conflict(candidate, row, known, plan)
+        return _conflict(candidate, row, plan)
     if at and at.place not in known.places:
         plan.settlements[at.place] = Settlement(at, Verdict.DUPLICATE, candidate.signal_id, "")
     return Kept(Verdict.DUPLICATE, row)
 
 
-def _conflict(candidate: Candidate, row: Row, known: Known, plan: Plan) -> Failed:
+def _conflict(candidate: Candidate, row: Row, plan: Plan) -> Failed:
     """Only here is the event parsed again: conflicts are rare."""
     error = signal_id_conflict(candidate.signal_id, row.signal.input_event_hash, candidate.input_event_hash)
     wide_id = identity_of_event(SignalEvent.FromString(candidate.event)).signal_id_of(SIGNAL_ID_DIGITS_RETRY)
     if len(candidate.signal_id) >= len(wide_id):
-        return _fail(candidate, Failed(Verdict.REJECTED, error), known, plan)
-    return _fail(candidate, Failed(Verdict.CONFLICT, error), known, plan, counts_with=wide_id)
+        return _fail(candidate, Failed(Verdict.REJECTED, error), plan)
+    return _fail(candidate, Failed(Verdict.CONFLICT, error), plan, counts_with=wide_id)
 
 
 def _refused(refused: Refused, known: Known, plan: Plan) -> Outcome:
     row = known.rows.get(known.places.get(refused.position.place, ""))
     if row and row.signal.event == refused.event:
         return Kept(Verdict.DUPLICATE, row)
-    return _fail(refused, Failed(Verdict.REJECTED, refused.error), known, plan)
+    return _fail(refused, Failed(Verdict.REJECTED, refused.error), plan)
 
 
 def _store(row: Row, known: Known, plan: Plan) -> Outcome:
     plan.rows.append(row)
     known.rows[row.signal.signal_id] = row
-    if at := row.signal.position:
+    if at := row.signal.held_at:
         known.places[at.place] = row.signal.signal_id
         plan.settlements.pop(at.place, None)
     return Kept(Verdict.STORED, row)
 
 
-def _fail(entry: Entry, failed: Failed, known: Known, plan: Plan, counts_with: str = "") -> Failed:
+def _fail(entry: Entry, failed: Failed, plan: Plan, counts_with: str = "") -> Failed:
     """`counts_with` is the signal_id whose row settles it, if not its own."""
-    at = entry.position
-    is_from_ledger = isinstance(entry, Refused) or entry.path != ARRIVAL_PATH_INGEST
-    if at and (is_from_ledger or at.place not in known.places):
+    if at := entry.held_at:
         signal_id = counts_with or entry.signal_id
         plan.settlements[at.place] = Settlement(at, failed.verdict, signal_id, failed.error.reason)
     return failed

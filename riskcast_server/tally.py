@@ -14,6 +14,7 @@ from riskcast_server import comparison
 from riskcast_server.comparison import Conclusion, Gap
 from riskcast_server.ledger_client import Survey
 from riskcast_server.settlement import Entry
+from riskcast_server.store import Lease
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class Run:
     request: pb.ReconcileRequest
     started_at: datetime
     run_id: str = field(default_factory=lambda: str(uuid4()))
+    leases: dict[str, Lease] = field(default_factory=dict)  # by ledger_id
     partitions: list[pb.PartitionFinished] = field(default_factory=list)
 
     def started(self) -> pb.RunStarted:

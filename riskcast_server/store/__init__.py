@@ -2,10 +2,39 @@
 
 from contextlib import AbstractAsyncContextManager
 
-from riskcast_server.store.contract import Failure, PartitionCount, SegmentCoverage, Store, StoreRefused, StoreUnknown
+from riskcast_server.store.contract import (
+    Failure,
+    Kept,
+    Lease,
+    PartitionCount,
+    Runs,
+    SegmentCoverage,
+    SignalKey,
+    SignalQuery,
+    StateKey,
+    StatesQuery,
+    Store,
+    StoreRefused,
+    StoreUnknown,
+)
 from riskcast_server.store.sqlite import open_sqlite
 
-__all__ = ["Failure", "PartitionCount", "SegmentCoverage", "Store", "StoreRefused", "StoreUnknown", "open_store"]
+__all__ = [
+    "Failure",
+    "Kept",
+    "Lease",
+    "PartitionCount",
+    "Runs",
+    "SegmentCoverage",
+    "SignalKey",
+    "SignalQuery",
+    "StateKey",
+    "StatesQuery",
+    "Store",
+    "StoreRefused",
+    "StoreUnknown",
+    "open_store",
+]
 
 SCHEME = "sqlite:///"
 

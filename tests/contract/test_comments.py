@@ -14,7 +14,11 @@ NAMED = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b|\b(?:ABORTED|INTERNAL|UNAVAILABLE|UN
 
 STATUSES = set(code_pb2.Code.keys())
 # Names in capitals that comments use and that are neither a status nor a reason.
-OTHER_NAMES = {"LEDGER_ONLY"}
+OTHER_NAMES = {
+    "LEDGER_ONLY",
+    # what a ReconcileState's reason begins with, where it is no error of a call
+    *("NOT_FETCHED", "CONTENT_DIFFERS", "LEDGER_REGRESSED", "LEDGER_FORKED"),
+}
 
 
 def statuses(comment: str) -> dict[str, set[str]]:

@@ -45,7 +45,11 @@ KIND = {
     "omen.v1.StatsService": {"GetStats": UNARY, "ListActivity": UNARY},
     "riskcast.v1.IngestService": {"Ingest": UNARY, "IngestStream": BIDI},
     "riskcast.v1.SignalService": {"GetSignal": UNARY, "ListSignals": UNARY, "CountSignals": UNARY},
-    "riskcast.v1.ReconcileService": {"Reconcile": SERVER_STREAM, "ListReconcileStates": UNARY},
+    "riskcast.v1.ReconcileService": {
+        "Reconcile": SERVER_STREAM,
+        "ListReconcileStates": UNARY,
+        "AcceptDivergence": UNARY,
+    },
 }
 IDEMPOTENT = {
     "omen.v1.LedgerService.SealPartition",
@@ -54,6 +58,7 @@ IDEMPOTENT = {
     "omen.v1.DeliveryService.RedriveDeadLetters",
     "omen.v1.DeliveryService.DropDeadLetters",
     "riskcast.v1.IngestService.Ingest",
+    "riskcast.v1.ReconcileService.AcceptDivergence",
 }
 
 

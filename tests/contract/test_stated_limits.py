@@ -116,6 +116,7 @@ STATED = {
     "riskcast.v1.IngestBatch": {"records": BATCH},
     "riskcast.v1.GetSignalRequest": {"signal_id": SIGNAL_ID},
     "riskcast.v1.ListSignalsRequest": {"source_event_id": f"At most {limits.ID_CHARS_MAX} printable ASCII characters"},
+    "riskcast.v1.AcceptDivergenceRequest": {"reason": OPERATOR_REASON},
     "riskcast.v1.ReconcileRequest": {
         "ledger_ids": f"At most {limits.LEDGER_FILTER_ITEMS_MAX}",
         "partitions": FILTER,

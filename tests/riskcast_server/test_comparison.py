@@ -19,6 +19,7 @@ from riskcast_server.comparison import (
     run_status,
 )
 from riskcast_server.store import Failure, SegmentCoverage
+from tests.riskcast_server.events import DAY
 
 ONE, TWO = bytes(16), bytes([1] * 16)
 COMPLETED, SKIPPED = pb.RECONCILE_STATUS_COMPLETED, pb.RECONCILE_STATUS_SKIPPED
@@ -103,10 +104,10 @@ def test_damage_belongs_to_the_segment_of_its_ordinal() -> None:
 @pytest.mark.parametrize(
     ("claims", "extra", "told"),
     [
-        ([SegmentCoverage(ONE, 1, Coverage.of([1, 2]))], {}, ""),
-        ([SegmentCoverage(ONE, 1, Coverage.of([2, 3]))], {ONE: {3}}, "LEDGER_REGRESSED"),
-        ([SegmentCoverage(TWO, 2, Coverage.of([1]))], {TWO: {1}}, "LEDGER_REGRESSED"),
-        ([SegmentCoverage(TWO, 1, Coverage.of([1]))], {TWO: {1}}, "LEDGER_FORKED"),
+        ([SegmentCoverage(DAY, ONE, 1, Coverage.of([1, 2]))], {}, ""),
+        ([SegmentCoverage(DAY, ONE, 1, Coverage.of([2, 3]))], {ONE: {3}}, "LEDGER_REGRESSED"),
+        ([SegmentCoverage(DAY, TWO, 2, Coverage.of([1]))], {TWO: {1}}, "LEDGER_REGRESSED"),
+        ([SegmentCoverage(DAY, TWO, 1, Coverage.of([1]))], {TWO: {1}}, "LEDGER_FORKED"),
     ],
 )
 def test_what_is_settled_here_and_not_in_the_ledger_is_told(

@@ -8,10 +8,11 @@ import pytest
 
 from contract.errors import ErrorDetails
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
+from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_DUPLICATE, RECORD_OUTCOME_STORED
 from riskcast.v1.reconcile_service_pb2 import ListReconcileStatesRequest
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest, ListSignalsRequest
-from tests.riskcast_server.events import SEGMENT, event, position, with_long_id
+from tests.riskcast_server.events import LEDGER, SEGMENT, event, position, record, with_long_id
 from tests.riskcast_server.running import Client, refused, riskcast
 
 
@@ -84,21 +85,19 @@ def test_an_event_is_known_by_any_prefix_of_its_digest_but_each_is_a_signal_of_i
     asyncio.run(scenario())
 
 
-def test_a_position_that_comes_with_an_event_is_settled_with_it_also_by_a_repeat(tmp_path: Path) -> None:
+def test_what_a_client_says_of_a_position_is_kept_and_hides_no_record_of_the_ledger(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with riskcast(tmp_path) as client:
             await client.ingest(event(1), position(1))
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.ingest(event(1), position(1))
-            assert refused(caught.value).reason == "DUPLICATE_SIGNAL"
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.ingest(event(1), position(3))
-            assert refused(caught.value).reason == "DUPLICATE_SIGNAL"
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.ingest(event(2), position(1))
-            assert refused(caught.value).violations[0].field == "position"
+            await client.ingest(event(2), position(1))
+            stored = (await client.signals.GetSignal(GetSignalRequest(signal_id=event(2).signal_id), timeout=5)).signal
+            assert stored.position == position(1)
             hello = await client.hello(SEGMENT)
-            assert [(each.first, each.last) for each in hello.settled[0].ranges] == [(1, 1), (3, 3)]
+            assert (list(hello.settled), hello.settled_count) == ([], 0)
+            results = await client.deliver([record(1, event(3)), record(2, event(1))])
+            assert [each.outcome for each in results] == [RECORD_OUTCOME_STORED, RECORD_OUTCOME_DUPLICATE]
+            assert (await client.hello(SEGMENT)).settled_count == 2
+            assert await client.count(ledger_id=LEDGER) == 3
 
     asyncio.run(scenario())
 

@@ -156,7 +156,7 @@ def test_a_dry_run_finds_out_and_leaves_everything_as_it_was(tmp_path: Path) -> 
             assert problems(partition) == [(1, 1, 4, "NOT_FETCHED"), (2, 1, 2, "NOT_FETCHED")]
             assert partition.failed_record_count == partition.missing_record_count == 6
             assert (served.sent_count, await client.count()) == (0, 0)
-            assert sql(tmp_path, "SELECT * FROM reconcile_states") == []
+            assert sql(tmp_path, "SELECT * FROM reconcile_history") == []
 
     asyncio.run(scenario())
 
@@ -350,7 +350,7 @@ def test_the_last_state_of_a_partition_is_kept(tmp_path: Path) -> None:
             records = served.append([event(number) for number in range(5)])
             messages = await client.reconcile()
             kept = sql(tmp_path, "SELECT ledger_id, partition, status, ledger_record_count, highwater_sequence, run_id"
-                       " FROM reconcile_states")  # fmt: skip
+                       " FROM reconcile_history")  # fmt: skip
             run_id = messages[0].run_started.run_id
             highwater = records[-1].position.sequence
             assert kept == [(served.ledger.ledger_id, DAY, COMPLETED, 5, highwater, run_id)]

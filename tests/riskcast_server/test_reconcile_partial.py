@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.riskcast_server.events import event, with_long_id
+from tests.riskcast_server.events import event, record, with_long_id
 from tests.riskcast_server.running import sql
 from tests.riskcast_server.test_reconcile import COMPLETED, PARTIAL, both, finished, problems
 
@@ -31,7 +31,7 @@ def test_a_record_whose_place_another_signal_claims_is_never_completed(tmp_path:
     async def scenario() -> None:
         async with both(tmp_path) as (served, client):
             records = served.append([event(1), event(2)])
-            await client.ingest(event(9), records[0].position)
+            await served.deliver(client, [record(1, event(9), at=records[0].position)])
             await served.deliver(client, records)
             for _ in range(2):
                 partition = finished(await client.reconcile())
@@ -58,7 +58,7 @@ def test_a_partition_that_the_ledger_no_longer_lists_is_partial(tmp_path: Path, 
             assert (lost.state.partition, lost.state.status) == ("2026-01-20", PARTIAL)
             assert (lost.state.reason.partition(":")[0], lost.extra_record_count) == ("LEDGER_REGRESSED", 1)
             assert messages[-1].run_finished.status == PARTIAL
-            assert len(sql(tmp_path, "SELECT * FROM reconcile_states")) == (1 if asked else 2)
+            assert len(sql(tmp_path, "SELECT * FROM reconcile_history")) == (1 if asked else 2)
 
     asyncio.run(scenario())
 

@@ -69,7 +69,9 @@ class IngestRequest(_message.Message):
 
     @_builtins.property
     def position(self) -> _ledger_record_pb2.LedgerPosition:
-        """Where it stands in a ledger, if it comes from one. Optional."""
+        """Where it stands in a ledger, if it comes from one. Optional. Kept and shown, and decides nothing: a record is settled
+        only when its ledger delivers or replays it, so a wrong position hides nothing.
+        """
 
     def __init__(
         self,

@@ -76,9 +76,13 @@ class ReconcileRequest(_message.Message):
     dry_run: _builtins.bool
     """Find out, replay nothing. Optional."""
     verify_content: _builtins.bool
-    """Also fetch what is stored and compare it as parsed messages. Optional."""
+    """Also fetch what is stored and compare it as parsed messages; what differs is CONTENT_DIFFERS. Every record is read
+    again in the ledger, so its damage is found too. Optional.
+    """
     cursor: _builtins.str
-    """Cursor of the last message seen of a run that was cut, with the same filters. Optional."""
+    """Cursor of the last message seen of a run that was cut, with the same filters: the run goes on right after it, no
+    Replayed left out and none twice. Optional. When another run of the ledger came between, what is missing now counts.
+    """
     @_builtins.property
     def ledger_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these ledgers. Optional; all that are configured when empty. At most 64."""
@@ -308,6 +312,7 @@ class PartitionFinished(_message.Message):
     EXTRA_RECORD_COUNT_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    VERIFIED_RECORD_COUNT_FIELD_NUMBER: _builtins.int
     settled_before_record_count: _builtins.int
     """Records settled before the run. Output only."""
     missing_record_count: _builtins.int
@@ -315,9 +320,13 @@ class PartitionFinished(_message.Message):
     replayed_record_count: _builtins.int
     """Of them, records stored or found to be duplicates by this run. Output only."""
     failed_record_count: _builtins.int
-    """Of all records of the partition, those neither stored nor duplicates after the run. Output only."""
+    """Of all records of the partition, those neither stored nor duplicates after the run; dead letters that an operator
+    dropped are not counted. Output only.
+    """
     extra_record_count: _builtins.int
-    """Rows here that claim a position which the ledger does not have. Output only."""
+    """Rows here that came from the ledger and stand where it has no record, accepted ones included. Output only."""
+    verified_record_count: _builtins.int
+    """Records whose content was compared and is the same; 0 without verify_content. Output only."""
     @_builtins.property
     def state(self) -> Global___ReconcileState:
         """Its state now. Output only."""
@@ -341,10 +350,11 @@ class PartitionFinished(_message.Message):
         extra_record_count: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
         problems: _abc.Iterable[Global___ReconcileProblem] | None = ...,
+        verified_record_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "extra_record_count", b"extra_record_count", "failed_record_count", b"failed_record_count", "missing_record_count", b"missing_record_count", "problems", b"problems", "replayed_record_count", b"replayed_record_count", "settled_before_record_count", b"settled_before_record_count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "extra_record_count", b"extra_record_count", "failed_record_count", b"failed_record_count", "missing_record_count", b"missing_record_count", "problems", b"problems", "replayed_record_count", b"replayed_record_count", "settled_before_record_count", b"settled_before_record_count", "state", b"state", "verified_record_count", b"verified_record_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -359,7 +369,7 @@ class ReconcileProblem(_message.Message):
     SEQUENCES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, for example "LEDGER_DAMAGED", "INVALID_SIGNAL", "SIGNAL_ID_CONFLICT". Output only."""
+    """Why, for example "LEDGER_DAMAGED", "INVALID_SIGNAL", "SIGNAL_ID_CONFLICT", "NOT_FETCHED", "CONTENT_DIFFERS". Output only."""
     @_builtins.property
     def sequences(self) -> _ledger_service_pb2.SequenceRange:
         """Which. Output only."""
@@ -433,6 +443,10 @@ class ReconcileState(_message.Message):
     MANIFEST_REVISION_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
+    MISSING_RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    REPLAYED_RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    EXTRA_RECORD_COUNT_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.str
     """The ledger. Output only; empty when it could not be reached and was never known."""
     partition: _builtins.str
@@ -449,6 +463,14 @@ class ReconcileState(_message.Message):
     """For audit; decides nothing. Output only."""
     run_id: _builtins.str
     """The run. Output only."""
+    missing_record_count: _builtins.int
+    """As in PartitionFinished. Output only."""
+    replayed_record_count: _builtins.int
+    """As in PartitionFinished. Output only."""
+    failed_record_count: _builtins.int
+    """As in PartitionFinished. Output only."""
+    extra_record_count: _builtins.int
+    """As in PartitionFinished. Output only."""
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """When it ended. Output only."""
@@ -465,10 +487,14 @@ class ReconcileState(_message.Message):
         manifest_revision: _builtins.int = ...,
         run_id: _builtins.str = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
+        missing_record_count: _builtins.int = ...,
+        replayed_record_count: _builtins.int = ...,
+        failed_record_count: _builtins.int = ...,
+        extra_record_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "highwater_sequence", b"highwater_sequence", "ledger_id", b"ledger_id", "ledger_record_count", b"ledger_record_count", "manifest_revision", b"manifest_revision", "partition", b"partition", "reason", b"reason", "run_id", b"run_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extra_record_count", b"extra_record_count", "failed_record_count", b"failed_record_count", "finished_at", b"finished_at", "highwater_sequence", b"highwater_sequence", "ledger_id", b"ledger_id", "ledger_record_count", b"ledger_record_count", "manifest_revision", b"manifest_revision", "missing_record_count", b"missing_record_count", "partition", b"partition", "reason", b"reason", "replayed_record_count", b"replayed_record_count", "run_id", b"run_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -482,23 +508,113 @@ class ListReconcileStatesRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LEDGER_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    INCLUDE_HISTORY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many at most. Optional; 0 means 100. At most 1000. A page also ends at 1 MiB."""
     page_token: _builtins.str
-    """next_page_token of the page before. Optional."""
+    """next_page_token of the page before, with the same filters. Optional."""
+    ledger_id: _builtins.str
+    """Only of this ledger. Optional."""
+    partition: _builtins.str
+    """Only of this partition. Optional."""
+    include_history: _builtins.bool
+    """Every state that is kept instead of the last one, the newest first within a partition. Of each partition 30 are
+    kept. Optional.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        ledger_id: _builtins.str = ...,
+        partition: _builtins.str = ...,
+        include_history: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_history", b"include_history", "ledger_id", b"ledger_id", "page_size", b"page_size", "page_token", b"page_token", "partition", b"partition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListReconcileStatesRequest: _TypeAlias = ListReconcileStatesRequest  # noqa: Y015
+
+@_typing.final
+class AcceptDivergenceRequest(_message.Message):
+    """Request of AcceptDivergence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEDGER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ledger_id: _builtins.str
+    """The ledger, a UUID. Required."""
+    reason: _builtins.str
+    """Why, for whoever comes next. Required. 1 to 500 characters."""
+    def __init__(
+        self,
+        *,
+        ledger_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_id", b"ledger_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptDivergenceRequest: _TypeAlias = AcceptDivergenceRequest  # noqa: Y015
+
+@_typing.final
+class AcceptDivergenceResponse(_message.Message):
+    """Response of AcceptDivergence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def accepted(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceptedDivergence]:
+        """What is accepted now, by partition; those without a divergence are left out. Output only."""
+
+    def __init__(
+        self,
+        *,
+        accepted: _abc.Iterable[Global___AcceptedDivergence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptDivergenceResponse: _TypeAlias = AcceptDivergenceResponse  # noqa: Y015
+
+@_typing.final
+class AcceptedDivergence(_message.Message):
+    """What of one partition is settled here and not in the ledger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    """The partition. Output only."""
+    record_count: _builtins.int
+    """How many records. Output only."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.str = ...,
+        record_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "record_count", b"record_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptedDivergence: _TypeAlias = AcceptedDivergence  # noqa: Y015
 
 @_typing.final
 class ListReconcileStatesResponse(_message.Message):

@@ -50,6 +50,11 @@ class ReconcileServiceStub:
                 request_serializer=riskcast_dot_v1_dot_reconcile__service__pb2.ListReconcileStatesRequest.SerializeToString,
                 response_deserializer=riskcast_dot_v1_dot_reconcile__service__pb2.ListReconcileStatesResponse.FromString,
                 _registered_method=True)
+        self.AcceptDivergence = channel.unary_unary(
+                '/riskcast.v1.ReconcileService/AcceptDivergence',
+                request_serializer=riskcast_dot_v1_dot_reconcile__service__pb2.AcceptDivergenceRequest.SerializeToString,
+                response_deserializer=riskcast_dot_v1_dot_reconcile__service__pb2.AcceptDivergenceResponse.FromString,
+                _registered_method=True)
 
 
 class ReconcileServiceServicer:
@@ -79,6 +84,17 @@ class ReconcileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptDivergence(self, request, context):
+        """An operator knows that a ledger lacks what is settled here (LEDGER_REGRESSED, LEDGER_FORKED) and lives with it, for
+        a reason: what is beyond the ledger now is no longer PARTIAL; what comes to be beyond it later is. Rows stay, and
+        count as extra. Repeating it changes nothing. Scope reconcile.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad ledger_id or reason, a ledger that is not configured), ABORTED
+        (RECONCILE_RUNNING, with run_id), UNAVAILABLE (LEDGER_UNAVAILABLE: the ledger cannot be asked now).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReconcileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +107,11 @@ def add_ReconcileServiceServicer_to_server(servicer, server):
                     servicer.ListReconcileStates,
                     request_deserializer=riskcast_dot_v1_dot_reconcile__service__pb2.ListReconcileStatesRequest.FromString,
                     response_serializer=riskcast_dot_v1_dot_reconcile__service__pb2.ListReconcileStatesResponse.SerializeToString,
+            ),
+            'AcceptDivergence': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptDivergence,
+                    request_deserializer=riskcast_dot_v1_dot_reconcile__service__pb2.AcceptDivergenceRequest.FromString,
+                    response_serializer=riskcast_dot_v1_dot_reconcile__service__pb2.AcceptDivergenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -153,6 +174,33 @@ class ReconcileService:
             '/riskcast.v1.ReconcileService/ListReconcileStates',
             riskcast_dot_v1_dot_reconcile__service__pb2.ListReconcileStatesRequest.SerializeToString,
             riskcast_dot_v1_dot_reconcile__service__pb2.ListReconcileStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptDivergence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/riskcast.v1.ReconcileService/AcceptDivergence',
+            riskcast_dot_v1_dot_reconcile__service__pb2.AcceptDivergenceRequest.SerializeToString,
+            riskcast_dot_v1_dot_reconcile__service__pb2.AcceptDivergenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

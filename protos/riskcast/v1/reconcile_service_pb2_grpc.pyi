@@ -49,6 +49,13 @@ class ReconcileServiceStub:
     """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
     """
+    AcceptDivergence: _grpc.UnaryUnaryMultiCallable[_reconcile_service_pb2.AcceptDivergenceRequest, _reconcile_service_pb2.AcceptDivergenceResponse]
+    """An operator knows that a ledger lacks what is settled here (LEDGER_REGRESSED, LEDGER_FORKED) and lives with it, for
+    a reason: what is beyond the ledger now is no longer PARTIAL; what comes to be beyond it later is. Rows stay, and
+    count as extra. Repeating it changes nothing. Scope reconcile.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad ledger_id or reason, a ledger that is not configured), ABORTED
+    (RECONCILE_RUNNING, with run_id), UNAVAILABLE (LEDGER_UNAVAILABLE: the ledger cannot be asked now).
+    """
 
 @_typing.type_check_only
 class ReconcileServiceAsyncStub(ReconcileServiceStub):
@@ -70,6 +77,13 @@ class ReconcileServiceAsyncStub(ReconcileServiceStub):
     ListReconcileStates: _aio.UnaryUnaryMultiCallable[_reconcile_service_pb2.ListReconcileStatesRequest, _reconcile_service_pb2.ListReconcileStatesResponse]  # type: ignore[assignment]
     """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+    """
+    AcceptDivergence: _aio.UnaryUnaryMultiCallable[_reconcile_service_pb2.AcceptDivergenceRequest, _reconcile_service_pb2.AcceptDivergenceResponse]  # type: ignore[assignment]
+    """An operator knows that a ledger lacks what is settled here (LEDGER_REGRESSED, LEDGER_FORKED) and lives with it, for
+    a reason: what is beyond the ledger now is no longer PARTIAL; what comes to be beyond it later is. Rows stay, and
+    count as extra. Repeating it changes nothing. Scope reconcile.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad ledger_id or reason, a ledger that is not configured), ABORTED
+    (RECONCILE_RUNNING, with run_id), UNAVAILABLE (LEDGER_UNAVAILABLE: the ledger cannot be asked now).
     """
 
 class ReconcileServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,6 +115,19 @@ class ReconcileServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reconcile_service_pb2.ListReconcileStatesResponse, _abc.Awaitable[_reconcile_service_pb2.ListReconcileStatesResponse]]:
         """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
         INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptDivergence(
+        self,
+        request: _reconcile_service_pb2.AcceptDivergenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reconcile_service_pb2.AcceptDivergenceResponse, _abc.Awaitable[_reconcile_service_pb2.AcceptDivergenceResponse]]:
+        """An operator knows that a ledger lacks what is settled here (LEDGER_REGRESSED, LEDGER_FORKED) and lives with it, for
+        a reason: what is beyond the ledger now is no longer PARTIAL; what comes to be beyond it later is. Rows stay, and
+        count as extra. Repeating it changes nothing. Scope reconcile.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad ledger_id or reason, a ledger that is not configured), ABORTED
+        (RECONCILE_RUNNING, with run_id), UNAVAILABLE (LEDGER_UNAVAILABLE: the ledger cannot be asked now).
         """
 
 def add_ReconcileServiceServicer_to_server(servicer: ReconcileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

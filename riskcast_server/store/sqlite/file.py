@@ -5,7 +5,7 @@ WAL with synchronous=FULL is what survives a power cut; every other combination 
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -19,14 +19,24 @@ from riskcast_server.store.contract import StoreRefused
 SYNCHRONOUS_FULL = 2  # what PRAGMA synchronous answers for FULL
 
 
-@asynccontextmanager
-async def opened(path: Path, busy_timeout_s: float) -> AsyncIterator[tuple[aiosqlite.Connection, aiosqlite.Connection]]:
-    """The one writing connection and a read-only one, schema up to date. StoreRefused in one line otherwise."""
-    async with AsyncExitStack() as stack:
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The file is ours alone. StoreRefused in one line when another RiskCast has it."""
+    with ExitStack() as stack:
         with _refusing(path):
             path.parent.stat()  # FileLock would make the directory, and a mistyped path would become an empty store
             stack.enter_context(FileLock(f"{path}.lock", timeout=0))
-            writer = await stack.enter_async_context(_connection(path, "rwc", busy_timeout_s))
+        yield
+
+
+@asynccontextmanager
+async def connected(
+    path: Path, busy_timeout_s: float, *, may_create: bool
+) -> AsyncIterator[tuple[aiosqlite.Connection, aiosqlite.Connection]]:
+    """The one writing connection and a read-only one, schema up to date. StoreRefused in one line otherwise."""
+    async with AsyncExitStack() as stack:
+        with _refusing(path):
+            writer = await stack.enter_async_context(_connection(path, "rwc" if may_create else "rw", busy_timeout_s))
             await make_durable(writer, path)
             await _migrate(writer, path)
             reader = await stack.enter_async_context(_connection(path, "ro", busy_timeout_s))
@@ -74,7 +84,7 @@ async def _migrate(writer: aiosqlite.Connection, path: Path) -> None:
 
 def migrations() -> list[Traversable]:
     """The numbered scripts in order, from 0001 without a gap."""
-    folder = resources.files("riskcast_server.store") / "migrations" / "sqlite"
+    folder = resources.files("riskcast_server.store.sqlite") / "migrations"
     scripts = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     if [int(script.name[:4]) for script in scripts] != list(range(1, len(scripts) + 1)):
         raise StoreRefused("the schema scripts of this installation are not numbered without a gap")

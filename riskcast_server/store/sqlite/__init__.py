@@ -1,0 +1,5 @@
+"""The store in one SQLite file: zero set-up, one writing connection, readers beside it."""
+
+from riskcast_server.store.sqlite.store import SqliteStore, open_sqlite
+
+__all__ = ["SqliteStore", "open_sqlite"]

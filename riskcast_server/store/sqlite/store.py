@@ -1,0 +1,286 @@
+"""Signals, what of each ledger is settled, and its cache."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import structlog
+
+from contract.coverage import Coverage
+from riskcast_server.settlement import Entry, Known, Outcome, Plan, Row, covered, decide
+from riskcast_server.store.contract import Failure, PartitionCount, Runs, SegmentCoverage, SignalKey, SignalQuery
+from riskcast_server.store.rows import (
+    PLACE,
+    ROW,
+    CachedCoverage,
+    by_segment,
+    day_of,
+    least_recently_counted,
+    place_of,
+    row_of,
+    values_of,
+)
+from riskcast_server.store.sqlite.database import NOW, Database
+from riskcast_server.store.sqlite.runs import SqliteRuns
+
+log = structlog.get_logger(__name__)
+
+ROWS_PER_STATEMENT = 256  # one message of a stream; every statement waits for the interpreter's lock once
+SEGMENTS_PER_STATEMENT = 500  # far below SQLite's limit of parameters; other readers are answered in between
+
+INSERT_ROWS = f"INSERT INTO signals ({ROW})"
+
+INSERT_SETTLEMENTS = f"INSERT OR REPLACE INTO settlements ({PLACE}, outcome, signal_id, reason)"
+
+DELETE_SETTLEMENTS = """DELETE FROM settlements
+    WHERE ledger_id = ? AND segment_id = ? AND record_index IN (SELECT value FROM json_each(?))"""
+
+ROWS_AT = """SELECT record_index, signal_id FROM places
+    WHERE ledger_id = ? AND segment_id = ? AND record_index IN (SELECT value FROM json_each(?))"""
+
+UPSERT_COVERAGE = """INSERT INTO coverage (ledger_id, segment_id, partition, segment_ordinal, intervals, settled_count)
+    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (ledger_id, segment_id) DO UPDATE
+    SET intervals = excluded.intervals, settled_count = excluded.settled_count"""
+
+# Duplicates, and conflicts that were emitted again, count only while the row is there that they name.
+HAS_ROW = "EXISTS (SELECT 1 FROM signals o WHERE o.signal_id = t.signal_id)"
+
+# Where a row claims the place too, the row is what counts.
+LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND NOT EXISTS (SELECT 1 FROM places p
+    WHERE p.ledger_id = t.ledger_id AND p.segment_id = t.segment_id AND p.record_index = t.record_index)"""
+
+CACHED_COVERAGE = """SELECT segment_id, intervals, settled_count, counted_at FROM coverage
+    WHERE ledger_id = ? AND segment_id IN ({asked})"""
+
+# Cached coverage beside what rows and settlements say, per segment asked about. One statement sees one snapshot.
+COUNTED_COVERAGE = f"""WITH asked (segment_id) AS (VALUES {{asked}})
+    SELECT a.segment_id, c.intervals, c.settled_count,
+        (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = a.segment_id)
+        + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND t.segment_id = a.segment_id AND {LIVE})
+    FROM asked a LEFT JOIN coverage c ON c.ledger_id = ?1 AND c.segment_id = a.segment_id"""
+
+SETTLED_COUNT = f"""SELECT (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1)
+    + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND {LIVE})"""
+
+SETTLED_PLACES = f"""SELECT partition, segment_ordinal, record_index FROM places
+        WHERE ledger_id = ?1 AND segment_id = ?2
+    UNION ALL SELECT t.partition, t.segment_ordinal, t.record_index FROM settlements t
+        WHERE t.ledger_id = ?1 AND t.segment_id = ?2 AND {LIVE}"""
+
+COVERED_PARTITIONS = "SELECT DISTINCT ledger_id, partition FROM coverage"
+
+PARTITION_COVERAGE = """SELECT segment_id, segment_ordinal, intervals FROM coverage
+    WHERE ledger_id = ? AND partition = ? ORDER BY segment_ordinal, segment_id"""
+
+DELETE_COVERAGE = "DELETE FROM coverage WHERE ledger_id = ? AND segment_id = ?"
+
+NOTE_COUNTED = f"UPDATE coverage SET counted_at = {NOW} WHERE ledger_id = ? AND segment_id = ?"
+
+# Each of the two partial indexes answers for its rows, without reading one.
+COUNTS = """SELECT ledger_id, partition, SUM(count) FROM (
+        SELECT ledger_id, partition, COUNT(*) AS count FROM signals WHERE arrival_path <> 1 GROUP BY 1, 2
+        UNION ALL SELECT COALESCE(ledger_id, ''), COALESCE(partition, ''), COUNT(*) FROM signals
+            WHERE arrival_path = 1 GROUP BY 1, 2)
+    WHERE ?1 IN ('', ledger_id) AND ?2 IN ('', partition) GROUP BY 1, 2 ORDER BY 1, 2"""
+
+ROW_COUNT_AT = """SELECT COUNT(*) FROM places
+    WHERE ledger_id = ? AND segment_id = ? AND record_index BETWEEN ? AND ?"""
+
+ROWS_SETTLING = f"""SELECT s.record_index, {ROW} FROM signals s
+        WHERE ledger_id = ?1 AND segment_id = ?2 AND record_index BETWEEN ?3 AND ?4 AND arrival_path <> 1
+    UNION ALL SELECT t.at, {ROW} FROM (
+        SELECT record_index AS at, signal_id AS id FROM settlements
+        WHERE ledger_id = ?1 AND segment_id = ?2 AND record_index BETWEEN ?3 AND ?4 AND outcome <> 'rejected'
+    ) t JOIN signals ON signal_id = t.id"""
+
+FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = ? AND segment_id = ?
+    AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY record_index"""
+
+
+@asynccontextmanager
+async def open_sqlite(path: str, busy_timeout_s: float) -> AsyncIterator["SqliteStore"]:
+    """StoreRefused when another RiskCast has the file, or it cannot be used safely."""
+    async with Database.opened(Path(path), busy_timeout_s) as database:
+        runs = SqliteRuns(database)
+        await runs.release_all()
+        yield SqliteStore(database, runs)
+
+
+class SqliteStore:
+    """Fulfils the contract of `Store`."""
+
+    def __init__(self, database: Database, runs: SqliteRuns) -> None:
+        self._database = database
+        self.runs: Runs = runs
+
+    async def settle(self, entries: Sequence[Entry], ingested_at: int) -> list[Outcome]:
+        async with self._database.transaction() as writer:
+            known = await _known(writer, entries)
+            plan = decide(entries, known, ingested_at)
+            await _write(writer, plan)
+            await _cover(writer, entries, plan.outcomes)
+        return plan.outcomes
+
+    async def maybe_signal(self, signal_id: str) -> Row | None:
+        found = await self._database.read(f"SELECT {ROW} FROM signals WHERE signal_id = ?", (signal_id,))
+        return row_of(found[0]) if found else None
+
+    async def list_signals(self, query: SignalQuery, after: SignalKey | None, limit: int) -> list[Row]:
+        where, values = _conditions(query, after)
+        sql = f"SELECT {ROW} FROM signals {where} ORDER BY emitted_at, signal_id LIMIT ?"
+        return [row_of(each) for each in await self._database.read(sql, (*values, limit))]
+
+    async def count_signals(self, ledger_id: str = "", partition: str = "") -> list[PartitionCount]:
+        counted = await self._database.read(COUNTS, (ledger_id, partition))
+        return [PartitionCount(*each) for each in counted]
+
+    async def coverage(
+        self, ledger_id: str, segment_ids: Sequence[bytes], *, counted_max: int | None = None
+    ) -> dict[bytes, Coverage]:
+        settled: dict[bytes, Coverage] = {}
+        to_count = list(segment_ids)
+        if counted_max is not None:
+            cached = await self._cached(ledger_id, segment_ids)
+            settled = {each.segment_id: Coverage.decode(each.intervals) for each in cached}
+            to_count = least_recently_counted(segment_ids, cached, counted_max)
+        for asked in _portions(to_count):
+            settled |= await self._counted(ledger_id, asked)
+        if counted_max is not None and to_count:
+            await self._note_counted(ledger_id, to_count)
+        return {segment_id: found for segment_id, found in settled.items() if found.intervals}
+
+    async def settled_count(self, ledger_id: str) -> int:
+        [(count,)] = await self._database.read(SETTLED_COUNT, (ledger_id,))
+        return int(count)
+
+    async def partitions(self) -> set[tuple[str, str]]:
+        return {(ledger_id, name) for ledger_id, name in await self._database.read(COVERED_PARTITIONS)}
+
+    async def partition_coverage(self, ledger_id: str, partition: str) -> list[SegmentCoverage]:
+        cached = await self._database.read(PARTITION_COVERAGE, (ledger_id, partition))
+        return [
+            SegmentCoverage(partition, segment_id, ordinal, Coverage.decode(intervals))
+            for segment_id, ordinal, intervals in cached
+        ]
+
+    async def count_rows_at(self, ledger_id: str, places: Mapping[bytes, Coverage]) -> int:
+        total = 0
+        for segment_id, indexes in places.items():
+            for run in indexes.intervals:
+                [(count,)] = await self._database.read(ROW_COUNT_AT, (ledger_id, segment_id, *run))
+                total += count
+        return total
+
+    async def rows_settling(self, ledger_id: str, segment_id: bytes, first: int, last: int) -> dict[int, Row]:
+        found = await self._database.read(ROWS_SETTLING, (ledger_id, segment_id, first, last))
+        return {index: row_of(row) for index, *row in found}
+
+    async def failures(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[Failure]:
+        found: list[Failure] = []
+        for segment_id in sorted(segment_ids):
+            found += [Failure(*row) for row in await self._database.read(FAILURES, (ledger_id, segment_id))]
+        return found
+
+    async def _cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
+        cached: list[CachedCoverage] = []
+        for asked in _portions(segment_ids):
+            sql = CACHED_COVERAGE.format(asked=", ".join("?" * len(asked)))
+            cached += [CachedCoverage(*each) for each in await self._database.read(sql, (ledger_id, *asked))]
+        return cached
+
+    async def _counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> dict[bytes, Coverage]:
+        """Of at most SEGMENTS_PER_STATEMENT segments."""
+        settled: dict[bytes, Coverage] = {}
+        sql = COUNTED_COVERAGE.format(asked=", ".join(f"(?{number})" for number in range(2, len(segment_ids) + 2)))
+        for segment_id, intervals, cached, counted in await self._database.read(sql, (ledger_id, *segment_ids)):
+            if (cached or 0) == counted:
+                settled[segment_id] = Coverage.decode(intervals or "")
+            else:
+                log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=counted)
+                settled[segment_id] = await self._rebuild(ledger_id, segment_id)
+        return settled
+
+    async def _rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
+        async with self._database.transaction() as writer:
+            places = list(await writer.execute_fetchall(SETTLED_PLACES, (ledger_id, segment_id)))
+            settled = Coverage.of(index for _, _, index in places)
+            if places:
+                partition, ordinal, _ = places[0]
+                values = (ledger_id, segment_id, partition, ordinal, settled.encode(), settled.count)
+                await writer.execute(UPSERT_COVERAGE, values)
+            else:
+                await writer.execute(DELETE_COVERAGE, (ledger_id, segment_id))
+        return settled
+
+    async def _note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
+        async with self._database.transaction() as writer:
+            await writer.executemany(NOTE_COUNTED, [(ledger_id, segment_id) for segment_id in segment_ids])
+
+
+def _portions(segment_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(segment_ids), SEGMENTS_PER_STATEMENT):
+        yield segment_ids[start : start + SEGMENTS_PER_STATEMENT]
+
+
+def _conditions(query: SignalQuery, after: SignalKey | None) -> tuple[str, list[Any]]:
+    """A WHERE clause and its values. A partition is a day, which an index finds."""
+    day_from, day_before = day_of(query.partition) if query.partition else (None, None)
+    conditions: list[tuple[str, Sequence[Any]]] = [
+        (sql, (value,))
+        for sql, value in (
+            ("emitted_at >= ?", query.emitted_from),
+            ("emitted_at < ?", query.emitted_before),
+            ("emitted_at >= ?", day_from),
+            ("emitted_at < ?", day_before),
+            ("category = ?", query.category or None),
+            ("source_event_id = ?", query.source_event_id or None),
+            ("ledger_id = ?", query.ledger_id or None),
+            ("partition = ?", query.partition or None),
+        )
+        if value is not None
+    ]
+    if after:
+        conditions.append(("(emitted_at, signal_id) > (?, ?)", after))
+    where = " AND ".join(sql for sql, _ in conditions)
+    return f"WHERE {where}" if where else "", [value for _, values in conditions for value in values]
+
+
+async def _known(writer: aiosqlite.Connection, entries: Sequence[Entry]) -> Known:
+    ids = json.dumps(sorted({entry.signal_id for entry in entries}))
+    sql = f"SELECT {ROW} FROM signals WHERE signal_id IN (SELECT value FROM json_each(?))"
+    known = Known(rows={row[0]: row_of(row) for row in await writer.execute_fetchall(sql, (ids,))})
+    for segment, indexes in by_segment(entry.held_at for entry in entries).items():
+        taken = await writer.execute_fetchall(ROWS_AT, (*segment, json.dumps(indexes)))
+        known.places |= {(*segment, index): signal_id for index, signal_id in taken}
+    return known
+
+
+async def _write(writer: aiosqlite.Connection, plan: Plan) -> None:
+    await _insert(writer, INSERT_ROWS, [values_of(row) for row in plan.rows])
+    for segment, indexes in by_segment(row.signal.held_at for row in plan.rows).items():
+        await writer.execute(DELETE_SETTLEMENTS, (*segment, json.dumps(indexes)))
+    settlements = [
+        (*place_of(each.position), each.verdict.value, each.signal_id, each.reason)
+        for each in plan.settlements.values()
+    ]
+    await _insert(writer, INSERT_SETTLEMENTS, settlements)
+
+
+async def _insert(writer: aiosqlite.Connection, insert: str, rows: Sequence[tuple[object, ...]]) -> None:
+    for start in range(0, len(rows), ROWS_PER_STATEMENT):
+        part = rows[start : start + ROWS_PER_STATEMENT]
+        marks = ", ".join([f"({', '.join('?' * len(part[0]))})"] * len(part))
+        await writer.execute(f"{insert} VALUES {marks}", [value for row in part for value in row])
+
+
+async def _cover(writer: aiosqlite.Connection, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+    for (ledger_id, partition, segment_id, ordinal), indexes in covered(entries, outcomes).items():
+        cached = await writer.execute_fetchall(
+            "SELECT intervals FROM coverage WHERE ledger_id = ? AND segment_id = ?", (ledger_id, segment_id)
+        )
+        settled = indexes | Coverage.decode("".join(intervals for (intervals,) in cached))
+        values = (ledger_id, segment_id, partition, ordinal, settled.encode(), settled.count)
+        await writer.execute(UPSERT_COVERAGE, values)
