@@ -20,7 +20,9 @@ from riskcast_server.committer import Committer, committing
 from riskcast_server.ingest import Door, utc_now
 from riskcast_server.ledger_client import LedgerClient
 from riskcast_server.reconcile import Reconciler
-from riskcast_server.services import IngestService, ReconcileService, SignalService
+from riskcast_server.services.ingest import IngestService
+from riskcast_server.services.reconcile import ReconcileService
+from riskcast_server.services.signals import SignalService
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import Store, open_store
 from serving import Mount

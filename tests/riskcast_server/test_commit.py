@@ -18,7 +18,7 @@ from riskcast.v1.ingest_service_pb2 import (
 )
 from riskcast_server.committer import QUEUE_RECORDS_MAX, Committer, committing
 from riskcast_server.ingest import Door, utc_now
-from riskcast_server.services import WINDOW_BATCHES, IngestService
+from riskcast_server.services.ingest import WINDOW_BATCHES, IngestService
 from riskcast_server.settlement import Entry, Outcome
 from riskcast_server.store import Store, open_store
 from riskcast_server.store.sqlite import SqliteStore

@@ -1,0 +1,112 @@
+"""`riskcast reconcile`: compares with the ledgers, and fetches what is missing."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+import serving
+from riskcast.v1 import reconcile_service_pb2 as pb
+from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
+from riskcast_server.cli.connection import Shape, Target, target_of
+from serving.console import Exit, Output, Printer, finish, run_command, say
+
+RECONCILE_COLUMNS = (
+    *("ledger_id", "partition", "status", "records", "missing"),
+    *("replayed", "failed", "extra", "reason"),
+)
+
+EXITS = {
+    pb.RECONCILE_STATUS_COMPLETED: Exit.OK,
+    pb.RECONCILE_STATUS_SKIPPED: Exit.OK,
+    pb.RECONCILE_STATUS_PARTIAL: Exit.PARTIAL,
+}
+
+Ledgers = Annotated[list[str] | None, typer.Option("--ledger", help="Only this ledger (repeatable).")]
+Partitions = Annotated[list[str] | None, typer.Option("--partition", help="Only this partition (repeatable).")]
+
+
+def reconcile(
+    target: Target = None,
+    ledger: Ledgers = None,
+    partition: Partitions = None,
+    since_days: Annotated[int, typer.Option(min=0, help="Only the last so many UTC days; 0 means all.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Find out, fetch nothing.")] = False,
+    include_open: Annotated[bool, typer.Option("--include-open", help="Partitions still in use too.")] = False,
+    output: Shape = Output.TABLE,
+) -> None:
+    """Compare with the ledgers and fetch what is missing. Exits 6 when something stays missing."""
+    request = pb.ReconcileRequest(
+        ledger_ids=ledger or (),
+        partitions=partition or (),
+        since_days=since_days,
+        dry_run=dry_run,
+        include_open=include_open,
+    )
+    with Printer(output, RECONCILE_COLUMNS) as printer:
+        code = run_command(_reconcile(target, request, printer))
+    finish(code)
+
+
+async def _reconcile(target: str | None, request: pb.ReconcileRequest, printer: Printer) -> Exit:
+    """Shows each partition as it is done. A run without run_finished was cut."""
+    broken: list[pb.ReconcileState] = []
+    async with serving.connected(target_of(target)) as channel:
+        with _progress() as bar:
+            task = bar.add_task("reconcile", total=None)
+            async for message in ReconcileServiceStub(channel).Reconcile(request):
+                _advance(bar, task, message)
+                if message.HasField("partition_finished"):
+                    finished = message.partition_finished
+                    printer.add(_row(finished))
+                    if finished.state.status == pb.RECONCILE_STATUS_FAILED:
+                        broken.append(finished.state)
+                if message.HasField("run_finished"):
+                    return _failed(broken) if broken else _ended(message.run_finished)
+    say("the run was cut")
+    return Exit.UNAVAILABLE
+
+
+def _ended(run: pb.RunFinished) -> Exit:
+    if not run.partition_count:
+        say("nothing was compared: no partition is in scope of the ledgers in the server's RISKCAST_OMEN_TARGETS")
+    return EXITS[run.status]
+
+
+def _failed(broken: list[pb.ReconcileState]) -> Exit:
+    """Unavailable when every failure is a whole ledger that could not be reached."""
+    say("a ledger could not be compared")
+    return Exit.UNEXPECTED if any(state.partition for state in broken) else Exit.UNAVAILABLE
+
+
+def _progress() -> Progress:
+    """On stderr, and only where someone watches."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _advance(bar: Progress, task: TaskID, message: pb.ReconcileResponse) -> None:
+    match message.WhichOneof("event"):
+        case "partition_started":
+            started = message.partition_started
+            bar.update(task, description=started.partition, completed=0, total=started.missing_record_count)
+        case "progress":
+            bar.update(task, completed=message.progress.fetched_record_count)
+
+
+def _row(finished: pb.PartitionFinished) -> dict[str, object]:
+    state = finished.state
+    name = pb.ReconcileStatus.Name(state.status).removeprefix("RECONCILE_STATUS_")
+    return {
+        "ledger_id": state.ledger_id,
+        "partition": state.partition,
+        "status": name,
+        "records": state.ledger_record_count,
+        "missing": finished.missing_record_count,
+        "replayed": finished.replayed_record_count,
+        "failed": finished.failed_record_count,
+        "extra": finished.extra_record_count,
+        "reason": state.reason,
+    }

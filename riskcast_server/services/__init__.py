@@ -1,0 +1,1 @@
+"""The gRPC services: thin, each method says what it asks of whom."""

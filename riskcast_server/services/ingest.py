@@ -1,0 +1,109 @@
+"""riskcast.v1.IngestService."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import grpc
+
+from contract.coverage import Coverage
+from contract.errors import ContractError, Violation, invalid_signal, timestamp
+from contract.limits import HELLO_RANGES_MAX, HELLO_SEGMENTS_MAX, SEGMENT_ID_BYTES
+from contract.validation import UUID
+from omen.v1.ledger_record_pb2 import IndexRange, SegmentRanges
+from riskcast.v1 import ingest_service_pb2 as pb
+from riskcast.v1.ingest_service_pb2_grpc import IngestServiceServicer
+from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY
+from riskcast_server.ingest import Door, Receipt, datetime_of
+from riskcast_server.store import Store
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Requests: TypeAlias = AsyncIterator[pb.IngestStreamRequest]
+
+WINDOW_BATCHES = 4  # one commits, one is parsed, two cover the way there and back
+
+
+class IngestService(IngestServiceServicer):
+    def __init__(self, door: Door, store: Store) -> None:
+        self._door = door
+        self._store = store
+
+    async def Ingest(self, request: pb.IngestRequest, context: Context) -> pb.IngestResponse:
+        maybe_position = request.position if request.HasField("position") else None
+        row = await self._door.ingest(request.event, maybe_position)
+        stored_at = timestamp(datetime_of(row.ingested_at))
+        return pb.IngestResponse(ack_id=row.signal.ack_id, ingested_at=stored_at)
+
+    async def IngestStream(
+        self, request_iterator: Requests, context: Context
+    ) -> AsyncIterator[pb.IngestStreamResponse]:
+        """Reads ahead while batches commit, at most WINDOW_BATCHES, and answers in order."""
+        requests = aiter(request_iterator)
+        hello = await _hello(requests)
+        yield pb.IngestStreamResponse(hello=await self._greet(hello))
+        receipts: asyncio.Queue[Receipt | None] = asyncio.Queue()
+        room = asyncio.Semaphore(WINDOW_BATCHES)
+        reader = asyncio.create_task(self._read(requests, hello.ledger_id, receipts, room))
+        try:
+            while receipt := await receipts.get():
+                results = await receipt.results()
+                yield pb.IngestStreamResponse(batch=pb.IngestBatchResult(results=results))
+                room.release()
+            await reader  # raises what ended the reading, now that all before it is answered
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            while not receipts.empty():
+                if unanswered := receipts.get_nowait():
+                    unanswered.outcomes.cancel()  # they are committed all the same
+
+    async def _read(
+        self, requests: Requests, ledger_id: str, receipts: asyncio.Queue[Receipt | None], room: asyncio.Semaphore
+    ) -> None:
+        """Hands every batch to the door as long as there is room; None marks the end, whatever it is."""
+        try:
+            await room.acquire()
+            async for request in requests:
+                if not request.HasField("batch"):
+                    raise _bad("message", "must be a batch after the hello")
+                receipts.put_nowait(self._door.receive(request.batch.records, ledger_id, ARRIVAL_PATH_DELIVERY))
+                await room.acquire()
+        finally:
+            receipts.put_nowait(None)
+
+    async def _greet(self, hello: pb.IngestHello) -> pb.IngestHelloResult:
+        settled = await self._store.coverage(hello.ledger_id, [each.segment_id for each in hello.segments])
+        return pb.IngestHelloResult(
+            settled=_told(settled),
+            settled_count=await self._store.settled_count(hello.ledger_id),
+        )
+
+
+async def _hello(requests: Requests) -> pb.IngestHello:
+    first = await anext(requests, None)
+    if first is None or not first.HasField("hello"):
+        raise _bad("message", "must be a hello first")
+    hello = first.hello
+    if not re.fullmatch(UUID, hello.ledger_id):
+        raise _bad("hello.ledger_id", "must be a UUID in lower case")
+    if len(hello.segments) > HELLO_SEGMENTS_MAX:
+        raise _bad("hello.segments", f"must have at most {HELLO_SEGMENTS_MAX} items, has {len(hello.segments)}")
+    for index, segment in enumerate(hello.segments):
+        if len(segment.segment_id) != SEGMENT_ID_BYTES:
+            raise _bad(f"hello.segments[{index}].segment_id", f"must be {SEGMENT_ID_BYTES} bytes")
+    return hello
+
+
+def _told(settled: Mapping[bytes, Coverage]) -> Iterator[SegmentRanges]:
+    """What fits into one answer. The ledger sends the rest again, which ends as stored or duplicate."""
+    left = HELLO_RANGES_MAX
+    for segment_id, indexes in settled.items():
+        if intervals := indexes.intervals[:left]:
+            left -= len(intervals)
+            ranges = [IndexRange(first=first, last=last) for first, last in intervals]
+            yield SegmentRanges(segment_id=segment_id, ranges=ranges)
+
+
+def _bad(field: str, description: str) -> ContractError:
+    return invalid_signal([Violation(field, description)])
