@@ -30,9 +30,9 @@ def key_of_token(query: str, token: str) -> str:
     try:
         digest, last_key = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, ValueError, TypeError, RecursionError) as error:
-        raise _refused() from error
+        raise not_a_token() from error
     if digest != _digest(query) or not isinstance(last_key, str):
-        raise _refused()
+        raise not_a_token()
     return last_key
 
 
@@ -40,5 +40,5 @@ def _digest(query: str) -> str:
     return hashlib.sha256(query.encode()).hexdigest()[:_QUERY_DIGITS]
 
 
-def _refused() -> ContractError:
+def not_a_token() -> ContractError:
     return ContractError(Reason.INVALID_PAGE_TOKEN, "the page token is not one of this query")

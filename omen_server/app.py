@@ -36,9 +36,9 @@ from omen_server.services.stats import StatsService
 from omen_server.settings import OmenSettings
 from omen_server.signal_index import SignalIndex, open_signal_index
 from omen_server.stored_signals import StoredSignals
-from omen_server.tasks import beside
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from serving import Mount
+from serving.tasks import beside
 
 DOMAIN = "omen.v1"
 

@@ -31,9 +31,9 @@ from omen_server.journal import Durable, Journal
 from omen_server.outcome import Outcome
 from omen_server.pause import PauseSwitch
 from omen_server.riskcast_stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream
-from omen_server.tasks import first_of
 from omen_server.waiting import Listener, WaitingRoom
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
+from serving.tasks import first_of
 
 if TYPE_CHECKING:  # at run time there is one stub class for both kinds of channels
     from riskcast.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub

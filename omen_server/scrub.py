@@ -13,7 +13,7 @@ import structlog
 from ledger import LedgerError
 from ledger.checking.verify import Damage, Progress
 from omen_server.journal import Journal
-from omen_server.tasks import each_on_a_thread
+from serving.tasks import each_on_a_thread
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from ledger import LedgerError, LedgerIndex, PartitionInfo
 from ledger.index.file import ABSENT
 from omen_server.journal import Durable, Journal
 from omen_server.records import index_fields
-from omen_server.tasks import beside
+from serving.tasks import beside
 
 PASS_RECORDS_MAX = 1024  # some 50 ms of work, of which SQLite holds the interpreter's lock for less than a half
 REST_S = 0.05  # between passes while records come in

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from random import Random
 from types import ModuleType
 
 import grpc
@@ -16,16 +17,19 @@ from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from riskcast.v1 import reconcile_service_pb2_grpc as reconcile_grpc
 from riskcast.v1 import signal_service_pb2 as signal_pb
 from riskcast.v1 import signal_service_pb2_grpc as signal_grpc
-from riskcast_server.committer import Committer, committing
+from riskcast_server.committer import committing
 from riskcast_server.ingest import Door, utc_now
 from riskcast_server.ledger_client import LedgerClient
+from riskcast_server.pace import Pace
 from riskcast_server.reconcile import Reconciler
+from riskcast_server.schedule import keep_schedule
 from riskcast_server.services.ingest import IngestService
 from riskcast_server.services.reconcile import ReconcileService
 from riskcast_server.services.signals import SignalService
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import Store, open_store
 from serving import Mount
+from serving.tasks import beside, first_of
 
 DOMAIN = "riskcast.v1"
 
@@ -41,13 +45,18 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
         open_store(settings.database_url) as store,
         committing(store, utc_now) as committer,
         ledgers(settings.omen_targets) as omens,
-        serving.serve(settings.listen, mounts(store, committer, omens), domain=DOMAIN) as running,
     ):
-        running.set_ready()
-        log.info("serving", port=running.port)
-        on_ready(running.port)
-        await either(stop, committer.ended)
-        log.info("draining")
+        door = Door(committer, utc_now)
+        reconciler = Reconciler(store, door, omens, utc_now, Pace(settings.reconcile_max_records_per_second))
+        async with (
+            beside(keep_schedule(reconciler, store.runs, settings.reconcile_interval, Random())),
+            serving.serve(settings.listen, mounts(store, door, reconciler), domain=DOMAIN) as running,
+        ):
+            running.set_ready()
+            log.info("serving", port=running.port)
+            on_ready(running.port)
+            await first_of(stop.wait(), committer.ended.wait())
+            log.info("draining")
 
 
 @asynccontextmanager
@@ -57,12 +66,11 @@ async def ledgers(targets: Sequence[str]) -> AsyncIterator[list[LedgerClient]]:
         yield [LedgerClient(each, await stack.enter_async_context(serving.channel(each))) for each in targets]
 
 
-def mounts(store: Store, committer: Committer, omens: Sequence[LedgerClient]) -> list[Mount]:
+def mounts(store: Store, door: Door, reconciler: Reconciler) -> list[Mount]:
     """Every service of riskcast.v1 and what serves it."""
-    door = Door(committer, utc_now)
     ingest = IngestService(door, store)
     signals = SignalService(store)
-    reconcile = ReconcileService(Reconciler(store, door, omens, utc_now))
+    reconcile = ReconcileService(reconciler, store.runs)
     return [
         mount(ingest_pb, "IngestService", partial(ingest_grpc.add_IngestServiceServicer_to_server, ingest)),
         mount(signal_pb, "SignalService", partial(signal_grpc.add_SignalServiceServicer_to_server, signals)),
@@ -74,13 +82,3 @@ def mounts(store: Store, committer: Committer, omens: Sequence[LedgerClient]) ->
 
 def mount(module: ModuleType, name: str, add: Callable[[grpc.aio.Server], None]) -> Mount:
     return Mount(module.DESCRIPTOR.services_by_name[name], add)
-
-
-async def either(*events: asyncio.Event) -> None:
-    """Until one of them is set."""
-    tasks = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -1,40 +1,51 @@
 """How a partition compares, as pure functions: what is missing, what is too much, how the comparison ended.
 
-A partition is COMPLETED only when every record that its ledger counts can be read there and is stored here, or is a
-duplicate of one that is, no segment is damaged, and nothing here claims a place that the ledger does not have.
+A partition is COMPLETED only when every record that its ledger counts can be read there and is stored here, is a
+duplicate of one that is, or is a dead letter that an operator dropped; when no segment is damaged; and when nothing
+here stands where the ledger has nothing, unless an operator accepted that.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contract.coverage import Coverage, Interval
+from contract.limits import RECONCILE_PROBLEMS_MAX
 from contract.reasons import Reason
-from omen.v1.ledger_record_pb2 import IndexRange, SegmentRanges
-from omen.v1.ledger_service_pb2 import Segment, SequenceRange
+from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord, SegmentRanges
+from omen.v1.ledger_service_pb2 import GetPartitionResponse, Segment, SequenceRange
+from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import reconcile_service_pb2 as pb
+from riskcast_server.settlement import Row
 from riskcast_server.store import Failure, SegmentCoverage
 
 # Words of a state's reason that are no error of a call.
 NOT_FETCHED = "NOT_FETCHED"
+CONTENT_DIFFERS = "CONTENT_DIFFERS"
 LEDGER_REGRESSED = "LEDGER_REGRESSED"
 LEDGER_FORKED = "LEDGER_FORKED"
 PARTITION_OPEN = "PARTITION_OPEN"
 
+INDEX_MAX = 0xFFFFFFFF  # the lower half of a sequence
+
 GONE_FOR_GOOD = frozenset({Reason.LEDGER_DAMAGED, Reason.PARTITION_PRUNED})  # asking again will not help
 
-PROBLEMS_MAX = 1000  # runs of sequences in one message: some 40 KiB
 REPLAY_RANGES_MAX = 5000  # 38 bytes each at most: a request stays below the 256 KiB that the ledger takes
+COUNTED_PER_RUN = 2_000_000  # records; SQLite counts some 30 million a second, PostgreSQL some 5 million
 REPLAY_RECORDS_MAX = 100_000  # seconds of work: a call ends well before its connection is replaced for age
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One segment of the ledger beside what is settled of it. `damaged` holds record indexes too."""
+    """One segment of the ledger beside what is settled of it. `damaged` and `dropped` hold record indexes too.
+
+    `dropped`: an operator has decided that these dead letters need not be stored.
+    """
 
     segment: Segment
     settled: Coverage
     damaged: Coverage
+    dropped: Coverage
 
     @property
     def all_records(self) -> Coverage:
@@ -45,54 +56,121 @@ class Gap:
         """What is to be fetched: neither settled nor damaged."""
         return self.all_records - self.settled - self.damaged
 
+    @property
+    def readable(self) -> Coverage:
+        """What is settled here and can be fetched once more, to compare."""
+        return (self.all_records & self.settled) - self.damaged
 
-def gaps(segments: Iterable[Segment], damaged: Iterable[SequenceRange], settled: Mapping[bytes, Coverage]) -> list[Gap]:
+
+def gaps(held: GetPartitionResponse, settled: Mapping[bytes, Coverage]) -> list[Gap]:
     """The segments in their order. `settled` may lack segments of which nothing is."""
-    runs = [(run.first >> 32, (run.first & 0xFFFFFFFF, run.last & 0xFFFFFFFF)) for run in damaged]
     return [
         Gap(
             segment,
             settled.get(segment.segment_id, Coverage()),
-            Coverage.spanning(run for ordinal, run in runs if ordinal == segment.ordinal),
+            _of_segment(held.damaged_sequences, segment),
+            _of_segment(held.dropped_sequences, segment),
         )
-        for segment in segments
+        for segment in held.segments
     ]
 
 
-def replay_ranges(found: Sequence[Gap]) -> Iterator[list[SegmentRanges]]:
-    """The missing records in order, in portions that one Replay can be asked for."""
+def with_damage(held: GetPartitionResponse, again: GetPartitionResponse) -> GetPartitionResponse:
+    """What was held, with the damage that is known by now. What was appended meanwhile is left out."""
+    damaged = {segment.segment_id: segment.is_damaged for segment in again.segments}
+    updated = GetPartitionResponse()
+    updated.CopyFrom(held)
+    for segment in updated.segments:
+        segment.is_damaged |= damaged.get(segment.segment_id, False)
+    del updated.damaged_sequences[:]
+    updated.damaged_sequences.extend(again.damaged_sequences)
+    return updated
+
+
+def missing(found: Iterable[Gap]) -> dict[bytes, Coverage]:
+    """By segment_id, in their order; segments that lack nothing are left out."""
+    return {gap.segment.segment_id: gap.missing for gap in found if gap.missing.intervals}
+
+
+def behind(wanted: Mapping[bytes, Coverage], sequence: int, found: Iterable[Gap]) -> dict[bytes, Coverage]:
+    """What of `wanted` stands in the ledger behind the sequence."""
+    left: dict[bytes, Coverage] = {}
+    for gap in found:
+        within = wanted.get(gap.segment.segment_id, Coverage()) & gap.all_records
+        if (rest := within - _up_to(sequence, gap)).intervals:
+            left[gap.segment.segment_id] = rest
+    return left
+
+
+def replay_ranges(wanted: Mapping[bytes, Coverage]) -> Iterator[list[SegmentRanges]]:
+    """The records in order, in portions that one Replay can be asked for."""
     portion: list[tuple[bytes, Interval]] = []
     records = 0
-    for gap in found:
-        for first, last in gap.missing.intervals:
+    for segment_id, indexes in wanted.items():
+        for first, last in _pieces(indexes.intervals):
             if portion and (len(portion) == REPLAY_RANGES_MAX or records + last - first >= REPLAY_RECORDS_MAX):
                 yield _by_segment(portion)
                 portion, records = [], 0
-            portion.append((gap.segment.segment_id, (first, last)))
+            portion.append((segment_id, (first, last)))
             records += last - first + 1
     if portion:
         yield _by_segment(portion)
 
 
-def beyond(claims: Sequence[SegmentCoverage], segments: Sequence[Segment]) -> dict[bytes, Coverage]:
-    """What is settled here and the ledger does not have, by segment_id.
+def counted_max(record_count: int, in_scope: int) -> int:
+    """How many settled records of a partition to count in one run, so that runs of any size take about a second.
+
+    Each run counts those that were not counted for longest, so that in so many runs as there are shares all are.
+    """
+    shares = -(-in_scope // COUNTED_PER_RUN)
+    return record_count // max(shares, 1)
+
+
+def beyond(claims: Sequence[SegmentCoverage], segments: Sequence[Segment]) -> list[SegmentCoverage]:
+    """What is settled here and the ledger does not have.
 
     `claims` must have been read before the ledger was asked: it grows meanwhile.
     """
     counts = {segment.segment_id: segment.record_count for segment in segments}
-    left = {each.segment_id: each.settled - Coverage.up_to(counts.get(each.segment_id, 0)) for each in claims}
-    return {segment_id: indexes for segment_id, indexes in left.items() if indexes.intervals}
+    left = [replace(each, settled=each.settled - Coverage.up_to(counts.get(each.segment_id, 0))) for each in claims]
+    return [each for each in left if each.settled.intervals]
 
 
-def divergence(
-    claims: Sequence[SegmentCoverage], segments: Sequence[Segment], beyond_here: Mapping[bytes, Coverage]
-) -> str:
+def unaccepted(beyond_here: Iterable[SegmentCoverage], accepted: Mapping[bytes, Coverage]) -> list[SegmentCoverage]:
+    """What no operator knows of yet."""
+    left = [replace(each, settled=each.settled - accepted.get(each.segment_id, Coverage())) for each in beyond_here]
+    return [each for each in left if each.settled.intervals]
+
+
+def divergence(unaccepted_here: Sequence[SegmentCoverage], segments: Sequence[Segment]) -> str:
     """LEDGER_FORKED: another file has the place of one settled here. LEDGER_REGRESSED: records are gone. Or ""."""
-    if not beyond_here:
+    if not unaccepted_here:
         return ""
     ids = {segment.ordinal: segment.segment_id for segment in segments}
-    forked = any(ids.get(each.ordinal, each.segment_id) != each.segment_id for each in claims)
-    return LEDGER_FORKED if forked else LEDGER_REGRESSED
+    is_forked = any(ids.get(each.ordinal, each.segment_id) != each.segment_id for each in unaccepted_here)
+    return LEDGER_FORKED if is_forked else LEDGER_REGRESSED
+
+
+def differs(record: LedgerRecord, row: Row) -> bool:
+    """Whether what is stored says something else than the ledger's record. Only parsed messages are compared.
+
+    A row that stands elsewhere may have been emitted at another time or under more digits; its signal is the same.
+    """
+    if record.event == row.signal.event:
+        return False
+    in_ledger, stored = SignalEvent.FromString(record.event), SignalEvent.FromString(row.signal.event)
+    at = row.signal.held_at
+    is_own = at is not None and (at.segment_id, at.sequence) == (record.position.segment_id, record.position.sequence)
+    return in_ledger != stored if is_own else in_ledger.signal != stored.signal
+
+
+WORST_LAST = (
+    pb.RECONCILE_STATUS_UNSPECIFIED,
+    pb.RECONCILE_STATUS_SKIPPED,
+    pb.RECONCILE_STATUS_COMPLETED,
+    pb.RECONCILE_STATUS_PARTIAL,
+    pb.RECONCILE_STATUS_FAILED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +183,54 @@ class Conclusion:
     failed_record_count: int
 
 
-def conclude(found: Sequence[Gap], failures: Sequence[Failure], unfetched: str, diverged: str) -> Conclusion:
-    """Judges what holds after the run. `unfetched` is why what is missing still is.
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a run found of a partition. `unfetched` is why what is missing still is; `differing` by segment_id."""
+
+    gaps: Sequence[Gap]
+    failures: Sequence[Failure]
+    unfetched: str
+    divergence: str
+    differing: Mapping[bytes, Coverage]
+
+
+def conclude(found: Findings) -> Conclusion:
+    """Judges what holds after the run.
 
     A damaged segment is told even where nobody knows which records were hit, or whether there were any.
     """
     problems: list[tuple[int, int, str]] = []
     failed = 0
-    general = [diverged] if diverged else []
-    general += [Reason.LEDGER_DAMAGED] if any(gap.segment.is_damaged for gap in found) else []
-    for gap in found:
-        refused = [each for each in failures if each.segment_id == gap.segment.segment_id]
-        failing = Coverage.of(each.record_index for each in refused) & gap.all_records
-        failed += (gap.all_records - (gap.settled - failing)).count
-        reasons = {each.record_index: each.reason for each in refused}
-        problems += _runs(gap, gap.damaged, Reason.LEDGER_DAMAGED)
-        for index in _indexes(failing - gap.damaged):
-            problems += _runs(gap, Coverage.of([index]), reasons[index])
-        problems += _runs(gap, gap.missing - failing, unfetched)
+    general = [found.divergence] if found.divergence else []
+    general += [Reason.LEDGER_DAMAGED] if any(gap.segment.is_damaged for gap in found.gaps) else []
+    for gap in found.gaps:
+        of_gap, failed_here = _problems(gap, found)
+        problems += of_gap
+        failed += failed_here
     joined = _joined(sorted(problems))
     reasons_told = list(dict.fromkeys([*general, *(reason for _, _, reason in joined)]))
     status = pb.RECONCILE_STATUS_PARTIAL if reasons_told else pb.RECONCILE_STATUS_COMPLETED
     words = ", ".join(reasons_told) + (f": {failed} records that the ledger counts are not stored" if failed else "")
     named = [
         pb.ReconcileProblem(sequences=SequenceRange(first=first, last=last), reason=reason)
-        for first, last, reason in joined[:PROBLEMS_MAX]
+        for first, last, reason in joined[:RECONCILE_PROBLEMS_MAX]
     ]
     return Conclusion(status, words, named, failed)
+
+
+def _problems(gap: Gap, found: Findings) -> tuple[list[tuple[int, int, str]], int]:
+    """Runs of sequences with their reasons, and how many records are neither stored nor let go."""
+    segment_id = gap.segment.segment_id
+    reasons = {each.record_index: each.reason for each in found.failures if each.segment_id == segment_id}
+    refused = Coverage.of(reasons) & gap.all_records
+    failing = refused - gap.dropped
+    expected = gap.all_records - (refused & gap.dropped)
+    problems = _runs(gap, gap.damaged, Reason.LEDGER_DAMAGED)
+    for index in _indexes(failing - gap.damaged):
+        problems += _runs(gap, Coverage.of([index]), reasons[index])
+    problems += _runs(gap, (gap.missing & expected) - failing, found.unfetched)
+    problems += _runs(gap, found.differing.get(segment_id, Coverage()), CONTENT_DIFFERS)
+    return problems, (expected - (gap.settled - failing)).count
 
 
 def failed(reason: str) -> Conclusion:
@@ -143,11 +242,9 @@ def skipped() -> Conclusion:
     return Conclusion(pb.RECONCILE_STATUS_SKIPPED, f"{PARTITION_OPEN}: it still takes records", [], 0)
 
 
-def run_status(statuses: Iterable[pb.ReconcileStatus.ValueType]) -> pb.ReconcileStatus.ValueType:
-    """The worst of all that were compared; SKIPPED when none was."""
-    seen = set(statuses)
-    worst_first = (pb.RECONCILE_STATUS_FAILED, pb.RECONCILE_STATUS_PARTIAL, pb.RECONCILE_STATUS_COMPLETED)
-    return next((status for status in worst_first if status in seen), pb.RECONCILE_STATUS_SKIPPED)
+def worse(one: int, other: int) -> int:
+    """Of two statuses. What was skipped, or never begun, is no worse than anything."""
+    return max(one, other, key=WORST_LAST.index)
 
 
 def _by_segment(portion: Sequence[tuple[bytes, Interval]]) -> list[SegmentRanges]:
@@ -155,6 +252,26 @@ def _by_segment(portion: Sequence[tuple[bytes, Interval]]) -> list[SegmentRanges
         SegmentRanges(segment_id=segment_id, ranges=[IndexRange(first=first, last=last) for _, (first, last) in runs])
         for segment_id, runs in itertools.groupby(portion, key=lambda each: each[0])
     ]
+
+
+def _pieces(intervals: Iterable[Interval]) -> Iterator[Interval]:
+    """None longer than what one Replay is asked for."""
+    for first, last in intervals:
+        for start in range(first, last + 1, REPLAY_RECORDS_MAX):
+            yield start, min(last, start + REPLAY_RECORDS_MAX - 1)
+
+
+def _of_segment(runs: Iterable[SequenceRange], segment: Segment) -> Coverage:
+    within = [run for run in runs if run.first >> 32 == segment.ordinal]
+    return Coverage.spanning((run.first & INDEX_MAX, run.last & INDEX_MAX) for run in within)
+
+
+def _up_to(sequence: int, gap: Gap) -> Coverage:
+    """The record indexes of the segment up to the sequence."""
+    ordinal, index = sequence >> 32, sequence & INDEX_MAX
+    if ordinal == gap.segment.ordinal:
+        return Coverage.up_to(index)
+    return gap.all_records if ordinal > gap.segment.ordinal else Coverage()
 
 
 def _runs(gap: Gap, indexes: Coverage, reason: str) -> list[tuple[int, int, str]]:

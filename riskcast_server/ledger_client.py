@@ -41,7 +41,8 @@ class LedgerBroke(Exception):
 class Survey:
     """What an OMEN lists; `failure` says why it does not. `ledger_id` is then the last one known, or "".
 
-    `lost`: partitions that it does not list although something of them is settled here.
+    `number` is the place of the OMEN among those that are configured. `lost`: partitions that it does not list although
+    something of them is settled here.
     """
 
     ledger: "LedgerClient"
@@ -49,6 +50,7 @@ class Survey:
     partitions: Sequence[PartitionSummary] = ()
     failure: str = ""
     lost: Sequence[str] = ()
+    number: int = 0
 
     @property
     def names(self) -> list[str]:

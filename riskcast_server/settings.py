@@ -23,3 +23,13 @@ class RiskcastSettings(BaseSettings):
         "sqlite:///riskcast.db", description="sqlite:///relative/path or sqlite:////absolute/path"
     )
     omen_targets: Targets = Field((), description="host:port of each OMEN that Reconcile asks, comma separated")
+    reconcile_interval: float = Field(
+        default=900,
+        ge=0,
+        description="seconds between its own Reconciles, a tenth more or less; 0 is never",
+    )
+    reconcile_max_records_per_second: int = Field(
+        default=10_000,
+        ge=0,
+        description="how fast Reconcile fetches beside live ingest; 0 sets no limit",
+    )

@@ -1,44 +1,65 @@
-"""What a Reconcile run, and each partition in it, has come to so far, and how that is told."""
+"""What a Reconcile run, and each partition in it, has come to so far, and how that is told.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+Whatever is told moves the run's standing, so that it can be resumed right after it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
+from contract.coverage import Coverage
 from contract.errors import duration, timestamp
+from contract.validation import EPOCH
 from omen.v1.ledger_record_pb2 import LedgerRecord
 from omen.v1.ledger_service_pb2 import GetPartitionResponse
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_DUPLICATE, RECORD_OUTCOME_STORED, RecordResult
 from riskcast_server import comparison
-from riskcast_server.comparison import Conclusion, Gap
-from riskcast_server.ledger_client import Survey
+from riskcast_server.comparison import Conclusion, Findings, Gap
+from riskcast_server.ingest import datetime_of
+from riskcast_server.resume import Stage, Standing
+from riskcast_server.selection import Step
 from riskcast_server.settlement import Entry
-from riskcast_server.store import Lease
+from riskcast_server.store import Failure, Lease
 
 
 @dataclass(slots=True)
 class Run:
-    """One call of Reconcile."""
+    """One run, from its first message to its last, over as many calls as it takes."""
 
     request: pb.ReconcileRequest
-    started_at: datetime
-    run_id: str = field(default_factory=lambda: str(uuid4()))
-    leases: dict[str, Lease] = field(default_factory=dict)  # by ledger_id
-    partitions: list[pb.PartitionFinished] = field(default_factory=list)
+    standing: Standing
+    leases: Mapping[str, Lease] = field(default_factory=dict)  # by ledger_id
+    in_scope_count: int = 0  # records of all partitions in scope, as their ledgers list them
 
-    def started(self) -> pb.RunStarted:
-        return pb.RunStarted(run_id=self.run_id, started_at=timestamp(self.started_at))
+    @classmethod
+    def begun(cls, request: pb.ReconcileRequest, now: datetime) -> "Run":
+        return cls(request, Standing(str(uuid4()), microseconds_of(now)))
 
-    def finished(self) -> pb.RunFinished:
-        compared = [each for each in self.partitions if each.state.status != pb.RECONCILE_STATUS_SKIPPED]
-        return pb.RunFinished(
+    @property
+    def run_id(self) -> str:
+        return self.standing.run_id
+
+    @property
+    def is_finished(self) -> bool:
+        return self.standing.stage == Stage.RUN_FINISHED
+
+    def started(self) -> pb.ReconcileResponse:
+        started_at = timestamp(datetime_of(self.standing.started_at))
+        return pb.ReconcileResponse(run_started=pb.RunStarted(run_id=self.run_id, started_at=started_at))
+
+    def finished(self) -> pb.ReconcileResponse:
+        self.standing = now = replace(self.standing, stage=Stage.RUN_FINISHED)
+        finished = pb.RunFinished(
             run_id=self.run_id,
-            status=comparison.run_status(each.state.status for each in compared),
-            partition_count=sum(1 for each in compared if each.state.partition),
-            replayed_record_count=sum(each.replayed_record_count for each in compared),
-            failed_record_count=sum(each.failed_record_count for each in compared),
+            status=pb.ReconcileStatus.ValueType(now.worst or pb.RECONCILE_STATUS_SKIPPED),
+            partition_count=now.partitions_done,
+            replayed_record_count=now.replayed_done,
+            failed_record_count=now.failed_done,
         )
+        return pb.ReconcileResponse(run_finished=finished)
 
 
 @dataclass(slots=True)
@@ -46,73 +67,114 @@ class Tally:
     """One partition of a run; of a ledger that cannot be reached, the partition without a name."""
 
     run: Run
-    survey: Survey
-    started_at: datetime
-    held: GetPartitionResponse = field(default_factory=GetPartitionResponse)
-    gaps: list[Gap] = field(default_factory=list)  # as they were found
+    step: Step
+    is_resumed: bool
+    held: GetPartitionResponse
+    gaps: list[Gap] = field(default_factory=list)
+    missing: Mapping[bytes, Coverage] = field(default_factory=dict)  # as it was found, by segment_id
     divergence: str = ""
     extra_count: int = 0
     unfetched: str = comparison.NOT_FETCHED  # why what is missing at the end still is
-    fetched_count: int = 0
-    replayed_count: int = 0
+    differing: dict[bytes, Coverage] = field(default_factory=dict)  # by segment_id
+    verified_count: int = 0
+
+    @classmethod
+    def of(cls, run: Run, step: Step, now: datetime) -> "Tally":
+        """Goes on where the run stands, if that is within this step."""
+        at = run.standing
+        is_resumed = at.stage == Stage.PARTITION_STARTED and (at.ledger, at.partition) == step.place
+        if not is_resumed:
+            run.standing = at.entered(*step.place, microseconds_of(now))
+        return cls(run, step, is_resumed, GetPartitionResponse(summary=step.summary))
 
     @property
-    def missing_count(self) -> int:
-        return sum(gap.missing.count for gap in self.gaps)
+    def ledger_id(self) -> str:
+        return self.step.survey.ledger_id
 
     @property
-    def settled_count(self) -> int:
-        return sum((gap.settled & gap.all_records).count for gap in self.gaps)
+    def partition(self) -> str:
+        return self.step.summary.partition
 
-    def started(self) -> pb.PartitionStarted:
-        return pb.PartitionStarted(
-            ledger_id=self.survey.ledger_id,
-            partition=self.held.summary.partition,
+    def started(self) -> pb.ReconcileResponse:
+        settled = sum((gap.settled & gap.all_records).count for gap in self.gaps)
+        missing = sum(indexes.count for indexes in self.missing.values())
+        self._move(stage=Stage.PARTITION_STARTED, settled_before=settled, missing=missing)
+        started = pb.PartitionStarted(
+            ledger_id=self.ledger_id,
+            partition=self.partition,
             ledger_record_count=self.held.summary.record_count,
-            settled_record_count=self.settled_count,
-            missing_record_count=self.missing_count,
+            settled_record_count=settled,
+            missing_record_count=missing,
         )
+        return pb.ReconcileResponse(partition_started=started)
 
     def replayed(
         self, entries: Sequence[Entry], records: Sequence[LedgerRecord], results: Sequence[RecordResult]
     ) -> Iterator[pb.ReconcileResponse]:
         """One message per record, then how far this is."""
         for entry, record, result in zip(entries, records, results, strict=True):
-            self.replayed_count += result.outcome in (RECORD_OUTCOME_STORED, RECORD_OUTCOME_DUPLICATE)
+            is_kept = result.outcome in (RECORD_OUTCOME_STORED, RECORD_OUTCOME_DUPLICATE)
+            now = self.run.standing
+            self._move(sequence=record.position.sequence, fetched=now.fetched + 1, replayed=now.replayed + int(is_kept))
             replayed = pb.Replayed(
                 signal_id=entry.signal_id, position=record.position, outcome=result.outcome, ack_id=result.ack_id
             )
             yield pb.ReconcileResponse(replayed=replayed)
-        self.fetched_count += len(records)
+        yield self.progress()
+
+    def progress(self) -> pb.ReconcileResponse:
+        now = self.run.standing
         progress = pb.ReconcileProgress(
-            fetched_record_count=self.fetched_count, missing_record_count=self.missing_count
+            fetched_record_count=now.fetched,
+            missing_record_count=now.missing,
+            verified_record_count=self.verified_count,
         )
-        yield pb.ReconcileResponse(progress=progress)
+        return pb.ReconcileResponse(progress=progress)
+
+    def verified(self, segment_id: bytes, verified_count: int, differing: Coverage) -> None:
+        self.verified_count += verified_count
+        if differing.intervals:
+            self.differing[segment_id] = self.differing.get(segment_id, Coverage()) | differing
 
     def finished(self, conclusion: Conclusion, now: datetime) -> pb.PartitionFinished:
-        """Also notes it in the run."""
+        at = self.run.standing
         finished = pb.PartitionFinished(
             state=self._state(conclusion, now),
-            settled_before_record_count=self.settled_count,
-            missing_record_count=self.missing_count,
-            replayed_record_count=self.replayed_count,
+            settled_before_record_count=at.settled_before,
+            missing_record_count=at.missing,
+            replayed_record_count=at.replayed,
             failed_record_count=conclusion.failed_record_count,
             extra_record_count=self.extra_count,
-            duration=duration((now - self.started_at).total_seconds()),
+            duration=duration(max(microseconds_of(now) - at.partition_started_at, 0) / 1e6),
             problems=conclusion.problems,
+            verified_record_count=self.verified_count,
         )
-        self.run.partitions.append(finished)
+        is_compared = conclusion.status != pb.RECONCILE_STATUS_SKIPPED
+        self._move(
+            stage=Stage.PARTITION_FINISHED,
+            worst=comparison.worse(at.worst, conclusion.status) if is_compared else at.worst,
+            partitions_done=at.partitions_done + int(is_compared and bool(self.partition)),
+            replayed_done=at.replayed_done + at.replayed,
+            failed_done=at.failed_done + conclusion.failed_record_count,
+        )
         return finished
+
+    def findings(self, failures: Sequence[Failure]) -> Findings:
+        return Findings(self.gaps, failures, self.unfetched, self.divergence, self.differing)
 
     def is_to_be_kept(self, conclusion: Conclusion) -> bool:
         """A dry run leaves nothing behind; what was skipped keeps the state of its last comparison."""
-        is_known = bool(self.survey.ledger_id) and not self.run.request.dry_run
+        is_known = bool(self.ledger_id) and not self.run.request.dry_run
         return is_known and conclusion.status != pb.RECONCILE_STATUS_SKIPPED
 
+    def _move(self, **changes: Any) -> None:
+        self.run.standing = replace(self.run.standing, **changes)
+
     def _state(self, conclusion: Conclusion, now: datetime) -> pb.ReconcileState:
+        at = self.run.standing
         return pb.ReconcileState(
-            ledger_id=self.survey.ledger_id,
-            partition=self.held.summary.partition,
+            ledger_id=self.ledger_id,
+            partition=self.partition,
             status=conclusion.status,
             reason=conclusion.reason,
             ledger_record_count=self.held.summary.record_count,
@@ -120,4 +182,13 @@ class Tally:
             manifest_revision=self.held.manifest_revision,
             run_id=self.run.run_id,
             finished_at=timestamp(now),
+            missing_record_count=at.missing,
+            replayed_record_count=at.replayed,
+            failed_record_count=conclusion.failed_record_count,
+            extra_record_count=self.extra_count,
         )
+
+
+def microseconds_of(at: datetime) -> int:
+    """Since the epoch."""
+    return (at - EPOCH) // timedelta(microseconds=1)

@@ -18,8 +18,8 @@ from omen_server.demo.programme import ACTS
 from omen_server.demo.screen import Screen, screen_of
 from omen_server.demo.servers import ServerFailed, database, two_servers
 from omen_server.demo.stage import Stage
-from omen_server.tasks import first_of
 from serving.console import Exit, Output, described, finish, run_command, say
+from serving.tasks import first_of
 
 LOG_LINES_SHOWN = 15
 

@@ -17,7 +17,7 @@ from omen.v1 import ledger_service_pb2_grpc as pb_grpc
 from omen_server.journal import Journal, reads_answered
 from omen_server.records import ledger_record
 from omen_server.replay import replayed, sequences
-from omen_server.tasks import each_on_a_thread
+from serving.tasks import each_on_a_thread
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

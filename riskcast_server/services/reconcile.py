@@ -1,26 +1,74 @@
 """riskcast.v1.ReconcileService."""
 
-from typing import Any, NoReturn, TypeAlias
+import json
+from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import not_implemented
+from contract.checks import MessageRules, Rule, optional, pattern, text, violations_of
+from contract.errors import invalid_signal
+from contract.limits import OPERATOR_REASON_CHARS_MAX
+from contract.pages import key_of_token, not_a_token, page_size_of, page_token
+from contract.validation import PARTITION, UUID
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceServicer
 from riskcast_server.reconcile import Messages, Reconciler
+from riskcast_server.store import Runs, StateKey, StatesQuery
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+FENCE_END = 2**53  # far beyond any, and within what databases count in
+
+ledger_id = pattern(UUID, "must be a UUID in lower case")
+STATES = MessageRules(
+    Rule("ledger_id", optional(ledger_id)),
+    Rule("partition", optional(pattern(PARTITION, "must be a UTC day such as 2026-01-29, or such a day and -late"))),
+)
+ACCEPT = MessageRules(Rule("ledger_id", ledger_id), Rule("reason", text(OPERATOR_REASON_CHARS_MAX, least=1)))
+
 
 class ReconcileService(ReconcileServiceServicer):
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(self, reconciler: Reconciler, runs: Runs) -> None:
         self._reconciler = reconciler
+        self._runs = runs
 
     def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> Messages:
         return self._reconciler.run(request)
 
-    async def ListReconcileStates(self, request: pb.ListReconcileStatesRequest, context: Context) -> NoReturn:
-        raise not_implemented("ListReconcileStates")
+    async def ListReconcileStates(
+        self, request: pb.ListReconcileStatesRequest, context: Context
+    ) -> pb.ListReconcileStatesResponse:
+        if violations := violations_of(request, STATES):
+            raise invalid_signal(violations)
+        size = page_size_of(request.page_size)
+        query = StatesQuery(request.ledger_id, request.partition, request.include_history)
+        asked = f"ListReconcileStates {query}"
+        after = maybe_key(key_of_token(asked, request.page_token))
+        kept = await self._runs.states(query, after, size + 1)
+        page = kept[:size]
+        more = page_token(asked, json.dumps(page[-1].key)) if len(kept) > size else ""
+        return pb.ListReconcileStatesResponse(states=[each.state for each in page], next_page_token=more)
 
-    async def AcceptDivergence(self, request: pb.AcceptDivergenceRequest, context: Context) -> NoReturn:
-        raise not_implemented("AcceptDivergence")
+    async def AcceptDivergence(
+        self, request: pb.AcceptDivergenceRequest, context: Context
+    ) -> pb.AcceptDivergenceResponse:
+        if violations := violations_of(request, ACCEPT):
+            raise invalid_signal(violations)
+        counts = await self._reconciler.accept(request.ledger_id, request.reason)
+        accepted = [pb.AcceptedDivergence(partition=name, record_count=count) for name, count in counts.items()]
+        return pb.AcceptDivergenceResponse(accepted=accepted)
+
+
+def maybe_key(text: str) -> StateKey | None:
+    """Where a page begins. Raises ContractError INVALID_PAGE_TOKEN: whoever sends a token may have made it."""
+    if not text:
+        return None
+    try:
+        ledger_id, partition, fence = json.loads(text)
+    except (ValueError, TypeError) as error:
+        raise not_a_token() from error
+    if not (
+        isinstance(ledger_id, str) and isinstance(partition, str) and type(fence) is int and 0 <= fence < FENCE_END
+    ):
+        raise not_a_token()
+    return ledger_id, partition, fence

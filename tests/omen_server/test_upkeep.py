@@ -23,7 +23,7 @@ from omen_server.journal import Journal, announce, open_journal
 from omen_server.scrub import scrub
 from omen_server.sealing import seal_due
 from omen_server.services.ledger import VERIFYING_MAX
-from omen_server.tasks import beside
+from serving.tasks import beside
 from tests.ledger.faults import Answers, flip_byte, seal_path, segment_of
 from tests.ledger.sealed_days import seal_of, write_seal
 from tests.omen_server.days import AGES_AGO, DAY, NEXT_DAY, write_days

@@ -25,7 +25,8 @@ BATCH = 256
 
 class Omen(LedgerServiceServicer):
     """`asked` counts the records that were sent. `breaks_after`: Replay ends with UNAVAILABLE after so many records.
-    While `gate` is not set, Replay waits. `meanwhile` happens while GetPartition's answer is on its way."""
+    While `gate` is not set, Replay waits. `meanwhile` happens while GetPartition's answer is on its way. `dropped`
+    sequences are dead letters that an operator dropped."""
 
     def __init__(self, directory: Path, *, segment_records_max: int = 65_536, due: bool = True) -> None:
         self.directory = directory
@@ -35,6 +36,7 @@ class Omen(LedgerServiceServicer):
         self.due_at = NOON - timedelta(days=1) if due else datetime(2099, 1, 1, tzinfo=UTC)
         self.breaks_after: int | None = None
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        self.dropped: list[int] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.sent_count = 0
@@ -86,6 +88,7 @@ class Omen(LedgerServiceServicer):
                 for each in info.segments
                 for first, last in each.damaged
             ],
+            dropped_sequences=[pb.SequenceRange(first=each, last=each) for each in self.dropped],
         )
         if self.meanwhile:
             await self.meanwhile()

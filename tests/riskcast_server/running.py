@@ -23,7 +23,8 @@ from riskcast.v1.signal_service_pb2 import CountSignalsRequest
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server import app
 from riskcast_server.committer import committing
-from riskcast_server.ingest import utc_now
+from riskcast_server.ingest import Door, utc_now
+from riskcast_server.reconcile import Reconciler
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import Store
 from tests.riskcast_server.events import LEDGER
@@ -82,6 +83,33 @@ class Client:
         call = stub.Reconcile(reconcile_pb.ReconcileRequest(**request), timeout=TIMEOUT_S)
         return [message async for message in call]
 
+    async def reconcile_until(self, count: int, **request: Any) -> list[reconcile_pb.ReconcileResponse]:
+        """The first so many messages of a run, which is cut after them."""
+        stub: Any = ReconcileServiceStub(self.channel)
+        call = stub.Reconcile(reconcile_pb.ReconcileRequest(**request), timeout=TIMEOUT_S)
+        messages = [await call.read() for _ in range(count)]
+        call.cancel()
+        return messages
+
+    async def states(self, **request: Any) -> list[reconcile_pb.ReconcileState]:
+        """Every page of them."""
+        stub: Any = ReconcileServiceStub(self.channel)
+        states: list[reconcile_pb.ReconcileState] = []
+        while True:
+            answer = await stub.ListReconcileStates(
+                reconcile_pb.ListReconcileStatesRequest(**request), timeout=TIMEOUT_S
+            )
+            states += answer.states
+            if not answer.next_page_token:
+                return states
+            request["page_token"] = answer.next_page_token
+
+    async def accept(self, ledger_id: str, reason: str) -> dict[str, int]:
+        stub: Any = ReconcileServiceStub(self.channel)
+        request = reconcile_pb.AcceptDivergenceRequest(ledger_id=ledger_id, reason=reason)
+        answer = await stub.AcceptDivergence(request, timeout=TIMEOUT_S)
+        return {each.partition: each.record_count for each in answer.accepted}
+
     async def count(self, **filters: str) -> int:
         response = await self.signals.CountSignals(CountSignalsRequest(**filters), timeout=TIMEOUT_S)
         return int(response.signal_count)
@@ -134,12 +162,14 @@ async def riskcast(directory: Path, **settings: Any) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def served(store: Store) -> AsyncIterator[Client]:
     """The same services around a store that the test has opened."""
-    async with (
-        committing(store, utc_now) as committer,
-        serving.serve("127.0.0.1:0", app.mounts(store, committer, []), domain=app.DOMAIN) as running,
-        serving.channel(running.target) as channel,
-    ):
-        yield Client(channel)
+    async with committing(store, utc_now) as committer:
+        door = Door(committer, utc_now)
+        mounts = app.mounts(store, door, Reconciler(store, door, [], utc_now))
+        async with (
+            serving.serve("127.0.0.1:0", mounts, domain=app.DOMAIN) as running,
+            serving.channel(running.target) as channel,
+        ):
+            yield Client(channel)
 
 
 def url(directory: Path) -> str:

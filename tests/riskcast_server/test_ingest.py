@@ -138,7 +138,7 @@ def test_questions_that_have_no_answer_say_why(tmp_path: Path) -> None:
                 (signals.GetSignal(GetSignalRequest(signal_id=event(1).signal_id), timeout=5), "SIGNAL_NOT_FOUND"),
                 (signals.CountSignals(CountSignalsRequest(partition="today"), timeout=5), "INVALID_SIGNAL"),
                 (signals.ListSignals(ListSignalsRequest(), timeout=5), "NOT_IMPLEMENTED"),
-                (states.ListReconcileStates(ListReconcileStatesRequest(), timeout=5), "NOT_IMPLEMENTED"),
+                (states.ListReconcileStates(ListReconcileStatesRequest(ledger_id="x"), timeout=5), "INVALID_SIGNAL"),
             ):
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await question

@@ -75,9 +75,7 @@ def test_a_run_fetches_exactly_what_is_missing_and_tells_each_step(tmp_path: Pat
             assert (partition.missing_record_count, partition.replayed_record_count) == (7, 7)
             assert messages[-1].run_finished.status == COMPLETED
             assert messages[-1].run_finished.run_id == messages[0].run_started.run_id
-            cursors = [each.cursor for each in messages]
-            assert "" not in cursors
-            assert len(set(cursors)) == len(cursors)
+            assert all(each.cursor for each in messages)
             assert await client.count(ledger_id=served.ledger.ledger_id, partition=DAY) == 10
 
     asyncio.run(scenario())
@@ -290,8 +288,7 @@ def test_open_partitions_are_skipped_unless_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_fields", "reason"),
     [
-        ({"verify_content": True}, "NOT_IMPLEMENTED"),
-        ({"cursor": "x"}, "NOT_IMPLEMENTED"),
+        ({"cursor": "x"}, "INVALID_PAGE_TOKEN"),
         ({"since_days": -1}, "INVALID_SIGNAL"),
         ({"ledger_ids": ["x"]}, "INVALID_SIGNAL"),
         ({"ledger_ids": [OTHER_LEDGER]}, "INVALID_SIGNAL"),

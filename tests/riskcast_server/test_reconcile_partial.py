@@ -54,7 +54,7 @@ def test_a_partition_that_the_ledger_no_longer_lists_is_partial(tmp_path: Path, 
             record.event = event(2).SerializeToString()
             await served.deliver(client, [record])
             messages = await client.reconcile(**asked)
-            lost = [each.partition_finished for each in messages if each.HasField("partition_finished")][-1]
+            lost = next(each.partition_finished for each in messages if each.HasField("partition_finished"))
             assert (lost.state.partition, lost.state.status) == ("2026-01-20", PARTIAL)
             assert (lost.state.reason.partition(":")[0], lost.extra_record_count) == ("LEDGER_REGRESSED", 1)
             assert messages[-1].run_finished.status == PARTIAL

@@ -280,19 +280,23 @@ class ReconcileProgress(_message.Message):
 
     FETCHED_RECORD_COUNT_FIELD_NUMBER: _builtins.int
     MISSING_RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    VERIFIED_RECORD_COUNT_FIELD_NUMBER: _builtins.int
     fetched_record_count: _builtins.int
     """Records fetched so far. Output only."""
     missing_record_count: _builtins.int
     """Records to fetch in all. Output only."""
+    verified_record_count: _builtins.int
+    """Records compared so far, and the same; 0 without verify_content. Output only."""
     def __init__(
         self,
         *,
         fetched_record_count: _builtins.int = ...,
         missing_record_count: _builtins.int = ...,
+        verified_record_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetched_record_count", b"fetched_record_count", "missing_record_count", b"missing_record_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetched_record_count", b"fetched_record_count", "missing_record_count", b"missing_record_count", "verified_record_count", b"verified_record_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

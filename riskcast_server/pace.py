@@ -1,0 +1,20 @@
+"""How fast replays may come, so that live ingest is not kept waiting by them."""
+
+import asyncio
+
+
+class Pace:
+    """Lets at most so many records a second through, all takers together; 0 sets no limit."""
+
+    def __init__(self, records_per_second: int) -> None:
+        self._records_per_second = records_per_second
+        self._free_at = 0.0
+
+    async def take(self, count: int) -> None:
+        """Returns when so many records may come. The first ones never wait."""
+        if not self._records_per_second:
+            return
+        now = asyncio.get_running_loop().time()
+        due = max(self._free_at, now)
+        self._free_at = due + count / self._records_per_second
+        await asyncio.sleep(due - now)
