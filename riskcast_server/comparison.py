@@ -185,13 +185,17 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a run found of a partition. `unfetched` is why what is missing still is; `differing` by segment_id."""
+    """What a run found of a partition. `unfetched` is why what is missing still is.
+
+    By segment_id, where contents were compared: what says something else here, and what the ledger did not send.
+    """
 
     gaps: Sequence[Gap]
     failures: Sequence[Failure]
     unfetched: str
     divergence: str
     differing: Mapping[bytes, Coverage]
+    unread: Mapping[bytes, Coverage]
 
 
 def conclude(found: Findings) -> Conclusion:
@@ -229,6 +233,7 @@ def _problems(gap: Gap, found: Findings) -> tuple[list[tuple[int, int, str]], in
     for index in _indexes(failing - gap.damaged):
         problems += _runs(gap, Coverage.of([index]), reasons[index])
     problems += _runs(gap, (gap.missing & expected) - failing, found.unfetched)
+    problems += _runs(gap, found.unread.get(segment_id, Coverage()) - gap.damaged, NOT_FETCHED)
     problems += _runs(gap, found.differing.get(segment_id, Coverage()), CONTENT_DIFFERS)
     return problems, (expected - (gap.settled - failing)).count
 

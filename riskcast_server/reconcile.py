@@ -117,7 +117,7 @@ class Reconciler:
                 async with aclosing(self._replay(tally)) as messages:
                     async for message in messages:
                         yield message
-            if tally.run.request.verify_content:
+            if tally.run.request.verify_content and not tally.held.summary.is_pruned:
                 async with aclosing(self._verify(tally)) as messages:
                     async for message in messages:
                         yield message
@@ -195,8 +195,8 @@ class Reconciler:
         """Fetches once more what is settled, and compares it. Damage that the ledger finds on the way is told."""
         await self._look_again(tally)
         ledger = tally.step.survey.ledger
-        readable = {gap.segment.segment_id: gap.readable for gap in tally.gaps}
-        for ranges in comparison.replay_ranges(readable):
+        tally.unread = {gap.segment.segment_id: gap.readable for gap in tally.gaps}
+        for ranges in comparison.replay_ranges(dict(tally.unread)):
             try:
                 async with aclosing(ledger.replay(tally.partition, ranges)) as batches:
                     async for records in batches:
@@ -211,11 +211,12 @@ class Reconciler:
     async def _compare_content(self, tally: Tally, records: Sequence[LedgerRecord]) -> None:
         for segment_id, of_segment in groupby(records, key=lambda record: record.position.segment_id):
             by_index = {record.position.sequence & comparison.INDEX_MAX: record for record in of_segment}
+            compared = Coverage.of(by_index)
             rows: dict[int, Row] = {}
-            for run in Coverage.of(by_index).intervals:
+            for run in compared.intervals:
                 rows |= await self._store.rows_settling(tally.ledger_id, segment_id, *run)
             differing = Coverage.of(index for index, row in rows.items() if comparison.differs(by_index[index], row))
-            tally.verified(segment_id, len(rows) - differing.count, differing)
+            tally.verified(segment_id, compared, len(rows) - differing.count, differing)
 
     async def _look_again(self, tally: Tally) -> None:
         """Where something was missing: from what the store holds now, not from what went by."""

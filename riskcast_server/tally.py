@@ -76,6 +76,7 @@ class Tally:
     extra_count: int = 0
     unfetched: str = comparison.NOT_FETCHED  # why what is missing at the end still is
     differing: dict[bytes, Coverage] = field(default_factory=dict)  # by segment_id
+    unread: dict[bytes, Coverage] = field(default_factory=dict)  # by segment_id: to be compared and not sent yet
     verified_count: int = 0
 
     @classmethod
@@ -131,8 +132,9 @@ class Tally:
         )
         return pb.ReconcileResponse(progress=progress)
 
-    def verified(self, segment_id: bytes, verified_count: int, differing: Coverage) -> None:
+    def verified(self, segment_id: bytes, compared: Coverage, verified_count: int, differing: Coverage) -> None:
         self.verified_count += verified_count
+        self.unread[segment_id] -= compared
         if differing.intervals:
             self.differing[segment_id] = self.differing.get(segment_id, Coverage()) | differing
 
@@ -160,7 +162,7 @@ class Tally:
         return finished
 
     def findings(self, failures: Sequence[Failure]) -> Findings:
-        return Findings(self.gaps, failures, self.unfetched, self.divergence, self.differing)
+        return Findings(self.gaps, failures, self.unfetched, self.divergence, self.differing, self.unread)
 
     def is_to_be_kept(self, conclusion: Conclusion) -> bool:
         """A dry run leaves nothing behind; what was skipped keeps the state of its last comparison."""

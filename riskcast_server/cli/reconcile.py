@@ -1,7 +1,10 @@
 """`riskcast reconcile`: compares with the ledgers, and fetches what is missing."""
 
-from typing import Annotated
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
+import grpc
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -14,14 +17,20 @@ from serving.console import Exit, Output, Printer, finish, run_command, say
 
 RECONCILE_COLUMNS = (
     *("ledger_id", "partition", "status", "records", "missing"),
-    *("replayed", "failed", "extra", "reason"),
+    *("replayed", "verified", "failed", "extra", "reason"),
 )
+
+RESUMES_MAX = 6  # in a row without a message between; with the pauses below some 30 s, as long as a lease lasts
+RESUME_PAUSE_S = 0.5  # doubled each time
 
 EXITS = {
     pb.RECONCILE_STATUS_COMPLETED: Exit.OK,
     pb.RECONCILE_STATUS_SKIPPED: Exit.OK,
     pb.RECONCILE_STATUS_PARTIAL: Exit.PARTIAL,
 }
+
+# The server restarts, or the run that was cut still holds its lease.
+RESUMABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
 
 Ledgers = Annotated[list[str] | None, typer.Option("--ledger", help="Only this ledger (repeatable).")]
 Partitions = Annotated[list[str] | None, typer.Option("--partition", help="Only this partition (repeatable).")]
@@ -34,15 +43,23 @@ def reconcile(
     since_days: Annotated[int, typer.Option(min=0, help="Only the last so many UTC days; 0 means all.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Find out, fetch nothing.")] = False,
     include_open: Annotated[bool, typer.Option("--include-open", help="Partitions still in use too.")] = False,
+    verify_content: Annotated[
+        bool,
+        typer.Option("--verify-content", help="Compare what is stored with what the ledger says, record by record."),
+    ] = False,
     output: Shape = Output.TABLE,
 ) -> None:
-    """Compare with the ledgers and fetch what is missing. Exits 6 when something stays missing."""
+    """Compare with the ledgers and fetch what is missing. Exits 6 when something stays missing.
+
+    A run that is cut, because a server restarts or a connection breaks, is resumed where it was.
+    """
     request = pb.ReconcileRequest(
         ledger_ids=ledger or (),
         partitions=partition or (),
         since_days=since_days,
         dry_run=dry_run,
         include_open=include_open,
+        verify_content=verify_content,
     )
     with Printer(output, RECONCILE_COLUMNS) as printer:
         code = run_command(_reconcile(target, request, printer))
@@ -50,12 +67,12 @@ def reconcile(
 
 
 async def _reconcile(target: str | None, request: pb.ReconcileRequest, printer: Printer) -> Exit:
-    """Shows each partition as it is done. A run without run_finished was cut."""
+    """Shows each partition as it is done."""
     broken: list[pb.ReconcileState] = []
     async with serving.connected(target_of(target)) as channel:
         with _progress() as bar:
             task = bar.add_task("reconcile", total=None)
-            async for message in ReconcileServiceStub(channel).Reconcile(request):
+            async for message in resumed(ReconcileServiceStub(channel), request):
                 _advance(bar, task, message)
                 if message.HasField("partition_finished"):
                     finished = message.partition_finished
@@ -66,6 +83,23 @@ async def _reconcile(target: str | None, request: pb.ReconcileRequest, printer: 
                     return _failed(broken) if broken else _ended(message.run_finished)
     say("the run was cut")
     return Exit.UNAVAILABLE
+
+
+async def resumed(stub: Any, request: pb.ReconcileRequest) -> AsyncIterator[pb.ReconcileResponse]:
+    """The messages of one run, over as many calls as it takes. Ends without run_finished when it cannot go on."""
+    cuts = 0
+    while cuts <= RESUMES_MAX:
+        try:
+            async for message in stub.Reconcile(request):
+                yield message
+                if message.HasField("run_finished"):
+                    return
+                request.cursor, cuts = message.cursor, 0
+        except grpc.aio.AioRpcError as error:
+            if not (request.cursor and error.code() in RESUMABLE):
+                raise
+        await asyncio.sleep(RESUME_PAUSE_S * 2**cuts)
+        cuts += 1
 
 
 def _ended(run: pb.RunFinished) -> Exit:
@@ -106,6 +140,7 @@ def _row(finished: pb.PartitionFinished) -> dict[str, object]:
         "records": state.ledger_record_count,
         "missing": finished.missing_record_count,
         "replayed": finished.replayed_record_count,
+        "verified": finished.verified_record_count,
         "failed": finished.failed_record_count,
         "extra": finished.extra_record_count,
         "reason": state.reason,

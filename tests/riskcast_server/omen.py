@@ -26,7 +26,7 @@ BATCH = 256
 class Omen(LedgerServiceServicer):
     """`asked` counts the records that were sent. `breaks_after`: Replay ends with UNAVAILABLE after so many records.
     While `gate` is not set, Replay waits. `meanwhile` happens while GetPartition's answer is on its way. `dropped`
-    sequences are dead letters that an operator dropped."""
+    sequences are dead letters that an operator dropped. `is_silent`: what cannot be read is left out without a word."""
 
     def __init__(self, directory: Path, *, segment_records_max: int = 65_536, due: bool = True) -> None:
         self.directory = directory
@@ -37,6 +37,7 @@ class Omen(LedgerServiceServicer):
         self.breaks_after: int | None = None
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self.dropped: list[int] = []
+        self.is_silent = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.sent_count = 0
@@ -97,6 +98,7 @@ class Omen(LedgerServiceServicer):
     async def Replay(self, request: pb.ReplayRequest, context: Any) -> AsyncIterator[pb.ReplayResponse]:
         await self.gate.wait()
         ordinals = {each.segment_id: each.ordinal for each in self.ledger.partition(request.partition).segments}
+        unread = sum(each.last - each.first + 1 for asked in request.ranges for each in asked.ranges)
         for asked in request.ranges:
             ranges = [(each.first, each.last) for each in asked.ranges]
             found = list(self.ledger.reader().ranges(request.partition, ordinals[asked.segment_id], ranges))
@@ -105,7 +107,10 @@ class Omen(LedgerServiceServicer):
                     raise ContractError(Reason.LEDGER_UNAVAILABLE, "the disk is gone", retry_delay_s=1)
                 records = [self.record(each) for each in found[start : start + BATCH]]
                 self.sent_count += len(records)
+                unread -= len(records)
                 yield pb.ReplayResponse(records=records)
+        if unread and not self.is_silent:
+            raise ContractError(Reason.LEDGER_DAMAGED, "some of the records asked for cannot be read")
 
     async def SealPartition(self, request: pb.SealPartitionRequest, context: Any) -> NoReturn:
         raise not_implemented("SealPartition")

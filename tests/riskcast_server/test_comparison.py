@@ -49,9 +49,14 @@ def gap(
 
 
 def concluded(
-    *found: Gap, failures: Sequence[Failure] = (), divergence: str = "", differing: Iterable[int] = ()
+    *found: Gap,
+    failures: Sequence[Failure] = (),
+    divergence: str = "",
+    differing: Iterable[int] = (),
+    unread: Iterable[int] = (),
 ) -> Conclusion:
-    return conclude(Findings(found, failures, "NOT_FETCHED", divergence, {ONE: Coverage.of(differing)}))
+    compared = {ONE: Coverage.of(differing)}, {ONE: Coverage.of(unread)}
+    return conclude(Findings(found, failures, "NOT_FETCHED", divergence, *compared))
 
 
 def held(coverage: Coverage) -> set[int]:
@@ -112,6 +117,14 @@ def test_a_damaged_segment_is_partial_also_where_nobody_knows_which_records_were
     conclusion = concluded(found)
     assert (conclusion.status, conclusion.problems, conclusion.failed_record_count) == (PARTIAL, [], 0)
     assert conclusion.reason.startswith("LEDGER_DAMAGED")
+
+
+def test_what_the_ledger_did_not_send_for_comparison_is_partial() -> None:
+    conclusion = concluded(gap(4, {1, 2, 3, 4}, {2}), unread=[2, 3])
+    assert [(each.sequences.first & 0xFF, each.reason) for each in conclusion.problems] == [
+        (2, "LEDGER_DAMAGED"),
+        (3, "NOT_FETCHED"),
+    ]
 
 
 def test_a_failure_is_named_once_whether_it_counts_as_settled_or_not() -> None:
