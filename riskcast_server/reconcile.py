@@ -71,8 +71,8 @@ class Reconciler:
                 async with aclosing(self._step(Tally.of(run, step, self._now()))) as messages:
                     async for message in messages:
                         yield told(query, run, message)
-            if not run.is_finished:
-                yield told(query, run, run.finished())
+        if not run.is_finished:  # no lease is held any more: whoever reads this may run the next at once
+            yield told(query, run, run.finished())
 
     async def surveys(self) -> list[Survey]:
         """What each ledger lists now, in the order in which they are configured."""

@@ -69,6 +69,7 @@ def reconcile(
 async def _reconcile(target: str | None, request: pb.ReconcileRequest, printer: Printer) -> Exit:
     """Shows each partition as it is done."""
     broken: list[pb.ReconcileState] = []
+    maybe_run: pb.RunFinished | None = None
     async with serving.connected(target_of(target)) as channel:
         with _progress() as bar:
             task = bar.add_task("reconcile", total=None)
@@ -80,24 +81,27 @@ async def _reconcile(target: str | None, request: pb.ReconcileRequest, printer: 
                     if finished.state.status == pb.RECONCILE_STATUS_FAILED:
                         broken.append(finished.state)
                 if message.HasField("run_finished"):
-                    return _failed(broken) if broken else _ended(message.run_finished)
-    say("the run was cut")
-    return Exit.UNAVAILABLE
+                    maybe_run = message.run_finished
+    if maybe_run is None:
+        say("the run was cut")
+        return Exit.UNAVAILABLE
+    return _failed(broken) if broken else _ended(maybe_run)
 
 
 async def resumed(stub: Any, request: pb.ReconcileRequest) -> AsyncIterator[pb.ReconcileResponse]:
     """The messages of one run, over as many calls as it takes. Ends without run_finished when it cannot go on."""
-    cuts = 0
+    cuts, is_over = 0, False
     while cuts <= RESUMES_MAX:
         try:
             async for message in stub.Reconcile(request):
                 yield message
-                if message.HasField("run_finished"):
-                    return
+                is_over = message.HasField("run_finished")
                 request.cursor, cuts = message.cursor, 0
         except grpc.aio.AioRpcError as error:
             if not (request.cursor and error.code() in RESUMABLE):
                 raise
+        if is_over:
+            return
         await asyncio.sleep(RESUME_PAUSE_S * 2**cuts)
         cuts += 1
 
