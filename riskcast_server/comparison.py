@@ -117,13 +117,14 @@ def replay_ranges(wanted: Mapping[bytes, Coverage]) -> Iterator[list[SegmentRang
         yield _by_segment(portion)
 
 
-def counted_max(record_count: int, in_scope: int) -> int:
+def maybe_counted_max(record_count: int, in_scope: int) -> int | None:
     """How many settled records of a partition to count in one run, so that runs of any size take about a second.
 
-    Each run counts those that were not counted for longest, so that in so many runs as there are shares all are.
+    None is all of them. Otherwise each run counts those that were not counted for longest, so that in about as many
+    runs as there are shares all are.
     """
     shares = -(-in_scope // COUNTED_PER_RUN)
-    return record_count // max(shares, 1)
+    return record_count // shares if shares > 1 else None
 
 
 def beyond(claims: Sequence[SegmentCoverage], segments: Sequence[Segment]) -> list[SegmentCoverage]:
@@ -133,6 +134,12 @@ def beyond(claims: Sequence[SegmentCoverage], segments: Sequence[Segment]) -> li
     """
     counts = {segment.segment_id: segment.record_count for segment in segments}
     left = [replace(each, settled=each.settled - Coverage.up_to(counts.get(each.segment_id, 0))) for each in claims]
+    return [each for each in left if each.settled.intervals]
+
+
+def confirmed(beyond_here: Iterable[SegmentCoverage], counted: Mapping[bytes, Coverage]) -> list[SegmentCoverage]:
+    """What of it is settled by a count too."""
+    left = [replace(each, settled=each.settled & counted.get(each.segment_id, Coverage())) for each in beyond_here]
     return [each for each in left if each.settled.intervals]
 
 

@@ -140,7 +140,7 @@ class Reconciler:
         ledger_id, name = tally.ledger_id, tally.partition
         claims = await self._store.partition_coverage(ledger_id, name)  # before the ledger is asked: it grows
         tally.held = ledger_holds = await tally.step.survey.ledger.partition(name)
-        counted_max = comparison.counted_max(ledger_holds.summary.record_count, tally.run.in_scope_count)
+        counted_max = comparison.maybe_counted_max(ledger_holds.summary.record_count, tally.run.in_scope_count)
         segment_ids = [segment.segment_id for segment in ledger_holds.segments]
         settled = await self._store.coverage(ledger_id, segment_ids, counted_max=counted_max)
         tally.gaps = comparison.gaps(ledger_holds, settled)
@@ -158,7 +158,9 @@ class Reconciler:
             await self._store.runs.save_missing(lease, tally.partition, tally.missing)
 
     async def _compare(self, tally: Tally, beyond: Sequence[SegmentCoverage]) -> None:
-        """What is settled here and the ledger does not have."""
+        """What is settled here and the ledger does not have. A cache alone accuses nobody: it is counted first."""
+        counted = await self._store.coverage(tally.ledger_id, [each.segment_id for each in beyond]) if beyond else {}
+        beyond = comparison.confirmed(beyond, counted)
         accepted = await self._store.runs.accepted(tally.ledger_id) if beyond else {}
         unaccepted = comparison.unaccepted(beyond, accepted)
         tally.divergence = comparison.divergence(unaccepted, tally.held.segments)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from contract.coverage import Coverage
 from contract.errors import ContractError, Reason
 from contract.validation import EPOCH
 from riskcast.v1.reconcile_service_pb2 import ReconcileState
@@ -31,6 +32,18 @@ class CachedCoverage:
     intervals: str
     settled_count: int
     counted_at: int
+
+    def maybe_settled(self) -> Coverage | None:
+        return maybe_coverage(self.intervals, self.settled_count)
+
+
+def maybe_coverage(intervals: str, settled_count: int) -> Coverage | None:
+    """None when the two do not agree, or nobody can read them: it is a cache, and is made anew."""
+    try:
+        settled = Coverage.decode(intervals)
+    except ValueError:
+        return None
+    return settled if settled.count == settled_count else None
 
 
 def values_of(row: Row) -> tuple[Any, ...]:
@@ -125,8 +138,8 @@ def by_segment(positions: Iterable[Position | None]) -> dict[tuple[str, bytes], 
 def least_recently_counted(
     segment_ids: Iterable[bytes], cached: Iterable[CachedCoverage], counted_max: int
 ) -> list[bytes]:
-    """Segments of together at most so many settled records, and at least one of any; those without a cache first."""
-    known = {each.segment_id: each for each in cached}
+    """Segments of together at most so many settled records, and at least one; those without a sound cache in any case."""
+    known = {each.segment_id: each for each in cached if each.maybe_settled()}
     chosen = [segment_id for segment_id in segment_ids if segment_id not in known]
     count = 0
     for each in sorted(known.values(), key=lambda each: (each.counted_at, each.segment_id)):

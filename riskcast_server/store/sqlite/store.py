@@ -19,6 +19,7 @@ from riskcast_server.store.rows import (
     by_segment,
     day_of,
     least_recently_counted,
+    maybe_coverage,
     place_of,
     row_of,
     values_of,
@@ -72,8 +73,10 @@ SETTLED_PLACES = f"""SELECT partition, segment_ordinal, record_index FROM places
 
 COVERED_PARTITIONS = "SELECT DISTINCT ledger_id, partition FROM coverage"
 
-PARTITION_COVERAGE = """SELECT segment_id, segment_ordinal, intervals FROM coverage
+PARTITION_COVERAGE = """SELECT segment_id, segment_ordinal, intervals, settled_count FROM coverage
     WHERE ledger_id = ? AND partition = ? ORDER BY segment_ordinal, segment_id"""
+
+COVERAGE = "SELECT intervals, settled_count FROM coverage WHERE ledger_id = ? AND segment_id = ?"
 
 DELETE_COVERAGE = "DELETE FROM coverage WHERE ledger_id = ? AND segment_id = ?"
 
@@ -144,7 +147,7 @@ class SqliteStore:
         to_count = list(segment_ids)
         if counted_max is not None:
             cached = await self._cached(ledger_id, segment_ids)
-            settled = {each.segment_id: Coverage.decode(each.intervals) for each in cached}
+            settled = {each.segment_id: found for each in cached if (found := each.maybe_settled())}
             to_count = least_recently_counted(segment_ids, cached, counted_max)
         for asked in _portions(to_count):
             settled |= await self._counted(ledger_id, asked)
@@ -162,8 +165,8 @@ class SqliteStore:
     async def partition_coverage(self, ledger_id: str, partition: str) -> list[SegmentCoverage]:
         cached = await self._database.read(PARTITION_COVERAGE, (ledger_id, partition))
         return [
-            SegmentCoverage(partition, segment_id, ordinal, Coverage.decode(intervals))
-            for segment_id, ordinal, intervals in cached
+            SegmentCoverage(partition, segment_id, ordinal, maybe_coverage(intervals, count) or Coverage())
+            for segment_id, ordinal, intervals, count in cached
         ]
 
     async def count_rows_at(self, ledger_id: str, places: Mapping[bytes, Coverage]) -> int:
@@ -196,8 +199,8 @@ class SqliteStore:
         settled: dict[bytes, Coverage] = {}
         sql = COUNTED_COVERAGE.format(asked=", ".join(f"(?{number})" for number in range(2, len(segment_ids) + 2)))
         for segment_id, intervals, cached, counted in await self._database.read(sql, (ledger_id, *segment_ids)):
-            if (cached or 0) == counted:
-                settled[segment_id] = Coverage.decode(intervals or "")
+            if (cached or 0) == counted and (found := maybe_coverage(intervals or "", counted)):
+                settled[segment_id] = found
             else:
                 log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=counted)
                 settled[segment_id] = await self._rebuild(ledger_id, segment_id)
@@ -278,9 +281,15 @@ async def _insert(writer: aiosqlite.Connection, insert: str, rows: Sequence[tupl
 
 async def _cover(writer: aiosqlite.Connection, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
     for (ledger_id, partition, segment_id, ordinal), indexes in covered(entries, outcomes).items():
-        cached = await writer.execute_fetchall(
-            "SELECT intervals FROM coverage WHERE ledger_id = ? AND segment_id = ?", (ledger_id, segment_id)
-        )
-        settled = indexes | Coverage.decode("".join(intervals for (intervals,) in cached))
+        settled = indexes | await _settled_before(writer, ledger_id, segment_id)
         values = (ledger_id, segment_id, partition, ordinal, settled.encode(), settled.count)
         await writer.execute(UPSERT_COVERAGE, values)
+
+
+async def _settled_before(writer: aiosqlite.Connection, ledger_id: str, segment_id: bytes) -> Coverage:
+    for intervals, count in await writer.execute_fetchall(COVERAGE, (ledger_id, segment_id)):
+        if settled := maybe_coverage(intervals, count):
+            return settled
+        places = await writer.execute_fetchall(SETTLED_PLACES, (ledger_id, segment_id))
+        return Coverage.of(index for _, _, index in places)
+    return Coverage()
