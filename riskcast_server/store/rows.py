@@ -138,7 +138,7 @@ def by_segment(positions: Iterable[Position | None]) -> dict[tuple[str, bytes], 
 def least_recently_counted(
     segment_ids: Iterable[bytes], cached: Iterable[CachedCoverage], counted_max: int
 ) -> list[bytes]:
-    """Segments of together at most so many settled records, and at least one; those without a sound cache in any case."""
+    """Segments of together at most so many settled records, and at least one; without a sound cache in any case."""
     known = {each.segment_id: each for each in cached if each.maybe_settled()}
     chosen = [segment_id for segment_id in segment_ids if segment_id not in known]
     count = 0
