@@ -6,8 +6,12 @@ And a soak that fails can be run again: its chance comes from `soak_seed` alone.
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.power.exploration import STATES_EXAMINED
 
 # Reason, as the skip gives it -> why a machine may lack what the test needs.
 ALLOWED_SKIPS: dict[str, str] = {
@@ -15,6 +19,7 @@ ALLOWED_SKIPS: dict[str, str] = {
     "the packages of the Node client cannot be had": "they come from the npm registry, which a machine may not reach",
 }
 
+MEMORY = Path("/dev/shm")
 UNEXPECTED = pytest.StashKey[list[str]]()
 
 
@@ -24,6 +29,13 @@ def soak_seed(request: pytest.FixtureRequest) -> int:
     seed = int(os.environ.get("SOAK_SEED") or secrets.randbits(32))
     print(f"\n{request.node.nodeid}: SOAK_SEED={seed}")  # noqa: T201 - it repeats the run
     return seed
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Iterator[Path]:
+    """An empty directory for thousands of small files: in memory, where a machine lends some for that."""
+    with TemporaryDirectory(dir=MEMORY if MEMORY.exists() else tmp_path) as path:
+        yield Path(path)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +73,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, told in report.user_properties:
+            if name == STATES_EXAMINED:
+                terminalreporter.write_line(f"{name}: {told}")
     if unexpected := config.stash[UNEXPECTED]:
         terminalreporter.section("skips that nothing allows (tests/conftest.py)", red=True)
         for line in unexpected:

@@ -2,16 +2,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pytest
 
 from ledger import Disk, Ledger, LedgerSettings
 from tests.ledger.faults import DUE, FIVE, TODAY, Answers, Clock, FaultyDisk, append_each, at_noon, crash_image
-
-MEMORY = Path("/dev/shm")
-STATES_EXAMINED = "distinct states after a power cut"
 
 
 class OpenLedger(Protocol):
@@ -28,13 +24,6 @@ class OpenLedger(Protocol):
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "ledger"
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> Iterator[Path]:
-    """An empty directory for thousands of small ledgers: in memory, where a machine lends some as files."""
-    with TemporaryDirectory(dir=MEMORY if MEMORY.exists() else tmp_path) as path:
-        yield Path(path)
 
 
 @pytest.fixture
@@ -75,14 +64,6 @@ def marked(tmp_path: Path, open_ledger: OpenLedger) -> Path:
     append_each(ledger, answers, FIVE)
     disk.wait_for(lambda events: events[-3][0] == "ack")
     return crash_image(tmp_path / "to mark", tmp_path / "marked")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many states after a power cut each scenario has examined."""
-    for report in terminalreporter.getreports("passed"):
-        for name, told in report.user_properties:
-            if name == STATES_EXAMINED:
-                terminalreporter.write_line(f"{name}: {told}")
 
 
 @pytest.fixture

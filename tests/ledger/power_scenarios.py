@@ -1,4 +1,4 @@
-"""What a ledger was doing when the power went: seeded runs under a Recorder, each written down from its first mkdir."""
+"""What a ledger was doing when the power went: seeded runs, each written down from its first mkdir."""
 
 import secrets
 import shutil
@@ -15,19 +15,8 @@ import pytest
 from ledger import Ledger, LedgerSettings, LedgerUnavailable, Position
 from ledger.format import TYPE_FOOTER
 from tests.ledger.faults import NOON, one_batch
-from tests.ledger.recording import (
-    Acknowledged,
-    Appended,
-    Image,
-    Operation,
-    Recorder,
-    Recording,
-    Renamed,
-    Sealed,
-    Synced,
-    Written,
-    WrittenDown,
-)
+from tests.ledger.recording import Acknowledged, Appended, RecordingDisk, Sealed, WrittenDown
+from tests.power.operations import Image, Operation, Recording, Renamed, Synced, Written
 
 Batch = list[tuple[bytes, datetime]]
 
@@ -43,7 +32,7 @@ class Run:
     def __init__(self, root: Path, chance: Random, start: Image | None = None) -> None:
         self.chance = chance
         self.now = NOON
-        self.recorder = Recorder(root, start)
+        self.recorder = RecordingDisk(root, start)
         self._directory = root / "ledger"
         self._count = 0
 

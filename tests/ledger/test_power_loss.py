@@ -5,17 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import count, product
 from pathlib import Path
-from random import Random
 from stat import S_IMODE
 
 import pytest
 
 from ledger import Damage, Disk, Ledger, LedgerReader, LedgerSettings, Position
-from tests.ledger.conftest import STATES_EXAMINED
 from tests.ledger.faults import NOON, Answers, UnsyncedDisk
-from tests.ledger.power import power_loss
 from tests.ledger.power_scenarios import (
     NEVER_MARKED,
     SEALING_TIME,
@@ -29,9 +25,10 @@ from tests.ledger.power_scenarios import (
     seal_dying_over_a_footer,
     seal_dying_over_a_seal,
 )
-from tests.ledger.recording import Acknowledged, Appended, Image, Recorder, Recording, Sealed, image_of
+from tests.ledger.recording import Acknowledged, Appended, RecordingDisk, Sealed, image_of
+from tests.power.exploration import STATES_EXAMINED, Exploration, explored
+from tests.power.operations import Image, Recording
 
-SEEDS_PER_CUT = 4
 SOAK_STATES = 100_000
 
 
@@ -154,61 +151,30 @@ def served_in_order(reader: LedgerReader) -> dict[Position, bytes]:
     return served
 
 
-class Exploration:
-    """Examines states, and counts those that are distinct by the hash of their image.
-
-    What a recording would take from chance, ids and payloads, is the same in each: only what was done, how far it got
-    and what was lost tell two states apart.
-    """
-
+class LedgerExploration(Exploration[Promise, Story]):
     def __init__(self, where: Path) -> None:
-        self.where = where
-        self.states: set[str] = set()
+        super().__init__(where, Promise())
         self.torn_tails = 0
 
-    def explore(self, recording: Recording, promise: Promise, way: str) -> None:
-        """Every operation as cut point, the last one first: there is most to lose. Each state is held to whatever had
-        been promised at any point that it can come from."""
-        held: dict[str, Kept] = {}
-        for at, seed in product(reversed(recording.cut_points()), range(SEEDS_PER_CUT)):
-            image = power_loss(recording, at=at, seed=seed)
-            try:
-                if image.digest not in held:
-                    held[image.digest] = self._examine(image)
-                held[image.digest].hold(promise.and_then(recording, at))
-            except Exception as error:
-                last = recording.operations[max(0, at - 3) : at]
-                error.add_note(f"{way} > power_loss(at={at}, seed={seed}) after {last}")
-                raise
+    def recorded(self, story: Story, root: Path, seed: int, start: Image | None = None) -> Recording:
+        return recorded(story, root, seed, start)
 
-    def _examine(self, image: Image) -> Kept:
+    def examined(self, image: Image, promise: Promise) -> Kept:
         found = kept(image, self.where / "image")
-        self.states.add(image.digest)
         self.torn_tails += found.torn_tails
         return found
 
 
-def explore_story(story: Story, exploration: Exploration, seed: int) -> None:
-    recording = recorded(story, exploration.where / str(seed), seed)
-    exploration.explore(recording, Promise(), f"{story.__name__}, seed {seed}")
+def explore_story(story: Story, exploration: LedgerExploration, seed: int) -> None:
+    exploration.explore_story(story, seed)
 
 
-def explore_recovery(depth: int, exploration: Exploration, seed: int) -> None:
-    """The power goes, the ledger is opened, and the power goes again during that, `depth` times in a row."""
-    chance = Random(seed)
-    story = chance.choice([append, rollover, restart, seal, seal_dying_over_a_footer, seal_dying_over_a_seal])
-    promise, way = Promise(), f"{story.__name__}, seed {seed}"
-    recording = recorded(story, exploration.where / str(seed), seed)
-    for level in range(depth):
-        at = chance.randrange(len(recording.operations) // 2, len(recording.operations) + 1)
-        image = power_loss(recording, at=at, seed=seed)
-        promise = promise.and_then(recording, at)
-        way += f" > power_loss(at={at}, seed={seed})"
-        recording = recorded(recover, exploration.where / f"{seed} {level}", seed, image)
-    exploration.explore(recording, promise, way)
+def explore_recovery(depth: int, exploration: LedgerExploration, seed: int) -> None:
+    exploration.explore_recovery(STORIES, recover, depth, seed)
 
 
-Explore = Callable[[Exploration, int], None]
+STORIES: list[Story] = [append, rollover, restart, seal, seal_dying_over_a_footer, seal_dying_over_a_seal]
+Explore = Callable[[LedgerExploration, int], None]
 SCENARIOS: dict[str, tuple[Explore, int]] = {
     "append": (partial(explore_story, append), 450),
     "rollover": (partial(explore_story, rollover), 350),
@@ -223,14 +189,8 @@ SCENARIOS: dict[str, tuple[Explore, int]] = {
 EXAMINED: dict[str, frozenset[str]] = {}  # by scenario, in this run: the digests of the states
 
 
-def explored(name: str, where: Path, states_min: int, first_seed: int) -> Exploration:
-    """Whole recordings, until there are enough states."""
-    exploration = Exploration(where)
-    for seed in count(first_seed):
-        SCENARIOS[name][0](exploration, seed)
-        if len(exploration.states) >= states_min:
-            break
-    return exploration
+def explored_ledger(name: str, where: Path, states_min: int, first_seed: int) -> LedgerExploration:
+    return explored(LedgerExploration(where), SCENARIOS[name][0], states_min, first_seed)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -242,7 +202,7 @@ def test_after_a_power_cut_everything_acknowledged_is_there_and_nothing_is_calle
 
 
 def examine(name: str, where: Path) -> None:
-    exploration = explored(name, where, SCENARIOS[name][1], 0)
+    exploration = explored_ledger(name, where, SCENARIOS[name][1], 0)
     assert len(exploration.states) >= SCENARIOS[name][1] >= 200
     assert exploration.torn_tails > 0
     EXAMINED[name] = frozenset(exploration.states)
@@ -264,7 +224,7 @@ def test_every_way_to_change_a_disk_is_written_down() -> None:
     reading = {"drop_cache", "read", "size", "identity", "is_named", "names", "exists", "is_writable", "free_bytes"}
     reading |= {"is_directory", "directory_names"}
     public = {name for name in vars(Disk) if not name.startswith("_")}
-    assert public - reading - {"close"} == public & set(vars(Recorder))
+    assert public - reading - {"close"} == public & set(vars(RecordingDisk))
 
 
 @pytest.mark.soak
@@ -273,5 +233,5 @@ def test_after_any_of_very_many_power_cuts_everything_acknowledged_is_there(
     where: Path, name: str, soak_seed: int
 ) -> None:
     share = SCENARIOS[name][1] / sum(states_min for _, states_min in SCENARIOS.values())
-    states = len(explored(name, where, round(SOAK_STATES * share), soak_seed).states)
+    states = len(explored_ledger(name, where, round(SOAK_STATES * share), soak_seed).states)
     print(f"{states} states")  # noqa: T201 - what the soak is for

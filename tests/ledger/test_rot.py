@@ -18,7 +18,8 @@ from ledger.writing.catalog import Catalog
 from tests.ledger.decoder import Frame, decode
 from tests.ledger.faults import NOON, UnsyncedDisk, segment_of
 from tests.ledger.power_scenarios import ALWAYS_MARKED, Run
-from tests.ledger.recording import Image, image_of
+from tests.ledger.recording import image_of
+from tests.power.operations import Image
 
 LEDGERS = 25
 CASES_PER_LEDGER = 40

@@ -1,6 +1,6 @@
 """Power loss: every file operation and every acknowledgement in order, and what a cut after the nth leaves.
 
-    recorder = Recorder(root)                   # a Disk: hand it to a ledger somewhere below `root`
+    recorder = Recorder(root)                   # whoever writes below `root` tells it (recorder.py)
     image = power_loss(recorder.recording, at=n, seed=s)
     directory = image.laid_out(path)
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.ledger.recording import (
+from tests.power.operations import (
     Created,
     DirectoryMade,
     DirectorySynced,
