@@ -1,8 +1,8 @@
 """A small language for what can go wrong: with files that lie still, with the disk under a writer, with time.
 
 cut_tail, zero_tail, flip_bit and overwrite change a file; FaultyDisk fails the nth operation of a kind and writes down
-what it was asked; Answers waits, with a deadline, for what on_commit tells. RecordingDisk (recording.py) writes down what
-is done, and power_loss (tests/power/cut.py) says what a power cut may leave of that.
+what it was asked; Answers waits, with a deadline, for what on_commit tells. RecordingDisk (recording.py) writes down
+what is done, and power_loss (tests/power/cut.py) says what a power cut may leave of that.
 """
 
 import errno

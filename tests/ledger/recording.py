@@ -18,7 +18,6 @@ from tests.power.operations import (
     Renamed,
     Synced,
     Truncated,
-    Unlinked,
     Written,
 )
 from tests.power.recorder import Recorder
@@ -105,8 +104,7 @@ class RecordingDisk(Recorder, UnsyncedDisk):
     def unlink(self, path: Path) -> None:
         with self.doing():
             super().unlink(path)
-            del self._numbers[self.below(path)]
-            self.note(Unlinked(self.below(path)))
+            self.note_unlinked(path)
 
     def mkdir(self, path: Path) -> None:
         with self.doing():

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from ledger import Ledger, LedgerReader, LedgerSettings, LedgerUnavailable, NotDue, PartitionClosed, Position
-from tests.ledger.conftest import MEMORY
+from tests.conftest import MEMORY
 from tests.ledger.faults import Answers, Clock, FaultyDisk, crash_image, one_batch
 
 SETTINGS = LedgerSettings(

@@ -39,7 +39,7 @@ class Created:
 class Written:
     file: int
     offset: int
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
 
-from tests.power.operations import Attempt, Created, Image, Operation, Recording
+from tests.power.operations import Attempt, Created, Image, Operation, Recording, Unlinked
 
 
 class Recorder:
@@ -16,7 +16,7 @@ class Recorder:
         self.recording = Recording(start or Image())
         self._root = root
         self._numbers = {Path(name): number for number, name in enumerate(sorted(self.recording.start.files))}
-        self._next_number = len(self._numbers)
+        self.next_number = len(self._numbers)
         self._is_over: Callable[[list[Operation]], bool] = lambda done: False
         self._changed = Condition()
 
@@ -39,10 +39,14 @@ class Recorder:
 
     def note_created(self, path: Path) -> int:
         """The number of the new file: it stays when the name changes."""
-        number = self._numbers[self.below(path)] = self._next_number
-        self._next_number += 1
+        number = self._numbers[self.below(path)] = self.next_number
+        self.next_number += 1
         self.note(Created(self.below(path), number))
         return number
+
+    def note_unlinked(self, path: Path) -> None:
+        del self._numbers[self.below(path)]
+        self.note(Unlinked(self.below(path)))
 
     def number_of(self, path: Path) -> int:
         return self._numbers[self.below(path)]
