@@ -7,7 +7,7 @@ SQLite than the one in Python's sqlite3, and syncs at the same places.
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,15 +32,15 @@ NOON_MS = 212_636_880_000_000  # 2026-01-29, as milliseconds of the Julian calen
 class Submitted(Attempt):
     """Given to the store, to be settled in one transaction."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Answered(Note):
     """The caller has the outcomes."""
 
-    entries: tuple[Entry, ...]
-    outcomes: tuple[Outcome, ...]
+    entries: tuple[Entry, ...] = field(repr=False)
+    outcomes: tuple[Outcome, ...] = field(repr=False)
 
 
 class RecordingVfs(apsw.VFS):

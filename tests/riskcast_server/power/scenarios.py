@@ -17,7 +17,7 @@ from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_INGEST
 from riskcast_server.committer import Committer, committing
 from riskcast_server.settlement import Candidate, Entry, Position, Refused
 from riskcast_server.store import Store, StoreRefused, open_store
-from tests.power.operations import Image, Operation, Recording
+from tests.power.operations import Image, Operation, Recording, Written
 from tests.power.recorder import Recorder
 from tests.riskcast_server.events import DAY, LEDGER, NOON
 from tests.riskcast_server.power.recording import Answered, Submitted, opened_recorded, recorded_files
@@ -28,6 +28,7 @@ SEGMENTS = [bytes([number] * 16) for number in (1, 2)]
 DESCRIPTION_BYTES = (0, 300, 1500, 5000)  # several rows to a page, and rows over several pages
 CHECKPOINT_PAGES = (1, 8, 40)  # after every commit, in the middle, at closing alone
 NEVER = 1_000_000
+FRAME_HEADER_BYTES = 24  # https://sqlite.org/fileformat2.html#walformat
 
 
 class Run:
@@ -134,32 +135,53 @@ async def reopen(run: Run) -> None:
             await caller.submit_batches(2)
 
 
-async def restart(run: Run) -> None:
-    """Killed in the middle of anything, opened again with what was not synced still in the page cache, and asked again
-    for what had no answer: by clients one by one, or by the ledger."""
-    for _ in range(2):
-        end = len(run.recorder.recording.operations) + run.chance.randrange(1, 60)
-        run.recorder.die_once(partial(is_as_long_as, end))
-        with suppress(ContractError, StoreRefused):  # what a caller sees of a death, and whoever opens
-            async with run.opened() as caller:
-                await caller.submit_batches(10)
-        run.recorder.live_on()
-        async with run.opened() as caller:
-            for entry in run.submitted[-4:]:
-                if isinstance(entry, Candidate):
-                    await caller.submit((run.chance.choice([entry, from_a_client(entry)]),))
-
-
 async def create_dying(run: Run) -> None:
     run.recorder.die_once(partial(is_as_long_as, run.chance.randrange(1, 100)))
-    with suppress(ContractError, StoreRefused):
+    with suppress(ContractError, StoreRefused):  # what a caller sees of a death, and whoever opens
         await create(run)
     run.recorder.live_on()
     await create(run)
 
 
+async def restart(run: Run) -> None:
+    """Killed in the middle of anything."""
+    for _ in range(2):
+        end = len(run.recorder.recording.operations) + run.chance.randrange(1, 60)
+        await restart_once(partial(is_as_long_as, end), run)
+
+
+async def restart_before_a_sync(run: Run) -> None:
+    """Killed with a commit that is written and not synced."""
+    async with run.opened(NEVER) as caller:
+        await caller.submit_batches(1)
+    end = len(run.recorder.recording.operations) + run.chance.randrange(40)
+    await restart_once(partial(is_before_a_sync, end), run)
+
+
+async def restart_once(is_death: Callable[[list[Operation]], bool], run: Run) -> None:
+    """Opened again with what was not synced still in the page cache, and asked again for what had no answer: by clients
+    one by one, or by the ledger."""
+    run.recorder.die_once(is_death)
+    with suppress(ContractError, StoreRefused):
+        async with run.opened() as caller:
+            await caller.submit_batches(10)
+    run.recorder.live_on()
+    async with run.opened() as caller:
+        for entry in run.submitted[-4:]:
+            if isinstance(entry, Candidate):
+                await caller.submit((run.chance.choice([entry, from_a_client(entry)]),))
+
+
 def is_as_long_as(end: int, done: list[Operation]) -> bool:
     return len(done) >= end
+
+
+def is_before_a_sync(start: int, done: list[Operation]) -> bool:
+    """The last frame of a commit stands in the log: its header says how many pages the database has from then on."""
+    match done[start:][-2:]:
+        case [Written(data=header), Written()]:
+            return len(header) == FRAME_HEADER_BYTES and any(header[4:8])
+    return False
 
 
 async def recover(run: Run) -> None:

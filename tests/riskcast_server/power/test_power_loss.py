@@ -31,6 +31,7 @@ from tests.riskcast_server.power.scenarios import (
     recover,
     reopen,
     restart,
+    restart_before_a_sync,
     settle,
 )
 from tests.riskcast_server.running import database, url
@@ -166,7 +167,10 @@ def explore_story(story: Story, exploration: StoreExploration, seed: int) -> Non
 
 
 def explore_recovery(depth: int, exploration: StoreExploration, seed: int) -> None:
-    exploration.explore_recovery([create, create_dying, settle, checkpoint, reopen, restart], recover, depth, seed)
+    exploration.explore_recovery(STORIES, recover, depth, seed)
+
+
+STORIES: list[Story] = [create, create_dying, settle, checkpoint, reopen, restart, restart_before_a_sync]
 
 
 SCENARIOS: dict[str, tuple[Callable[[StoreExploration, int], None], int]] = {
@@ -176,6 +180,7 @@ SCENARIOS: dict[str, tuple[Callable[[StoreExploration, int], None], int]] = {
     "checkpoint": (partial(explore_story, checkpoint), 100),
     "reopen": (partial(explore_story, reopen), 80),
     "restart": (partial(explore_story, restart), 100),
+    "restart before a sync": (partial(explore_story, restart_before_a_sync), 60),
     "recovery": (partial(explore_recovery, 1), 40),
     "recovery of a recovery": (partial(explore_recovery, 2), 40),
 }
