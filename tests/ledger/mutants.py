@@ -1,24 +1,8 @@
-"""Bugs that a ledger could have, to be let in on purpose: a pytest plugin.
+"""Bugs that a ledger could have (tests/mutation.py lets them in)."""
 
-    python -m pytest -p tests.ledger.mutants --mutant "no file fsync" tests/ledger/...
+from tests.mutation import Mutants
 
-A mutant replaces lines in the source of a ledger module before that is imported. Text that is not there (any more) is a
-usage error, so a mutant cannot quietly become no mutant.
-"""
-
-import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_loader
-from pathlib import Path
-from types import ModuleType
-
-import pytest
-
-Edit = tuple[str, str, str]  # module, what stands there once, what shall stand there instead
-
-MUTANTS: dict[str, tuple[Edit, ...]] = {
+MUTANTS: Mutants = {
     "no directory fsync": (
         ("ledger.disk", "        disk.rename(temporary, path)\n        disk.fsync_dir(path.parent)\n",
                         "        disk.rename(temporary, path)\n"),
@@ -80,42 +64,3 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
         ("ledger.opening.house", "            disk.fsync_dir(directory / info.name)\n", "            pass\n"),
     ),
 }  # fmt: skip
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mutant", choices=sorted(MUTANTS), required=True, help="the bug to let in")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Before any conftest imports the ledger."""
-    assert not any(name.split(".")[0] == "ledger" for name in sys.modules)
-    edits = MUTANTS[early_config.known_args_namespace.mutant]
-    sys.meta_path.insert(0, Mutated({module: _edited(module, edits) for module, _, _ in edits}))
-
-
-def _edited(module: str, edits: Sequence[Edit]) -> str:
-    text = _path_of(module).read_text("utf-8")
-    for name, old, new in edits:
-        if name == module:
-            if text.count(old) != 1:
-                raise pytest.UsageError(f"{module} holds {old!r} {text.count(old)} times, not once")
-            text = text.replace(old, new)
-    return text
-
-
-def _path_of(module: str) -> Path:
-    return Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
-
-
-class Mutated(MetaPathFinder, Loader):
-    """Compiles the edited text each time, and caches nothing."""
-
-    def __init__(self, texts: dict[str, str]) -> None:
-        self._texts = texts
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        return spec_from_loader(name, self, origin=str(_path_of(name))) if name in self._texts else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self._texts[module.__name__], str(_path_of(module.__name__)), "exec"), module.__dict__)

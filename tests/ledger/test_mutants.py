@@ -1,15 +1,9 @@
 """Each mutant is killed by an ordinary test: were one of these bugs in the ledger, `make test` would say so."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.ledger.mutants import MUTANTS
-
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
+from tests.mutation import assert_killed
 
 AFTER_A_POWER_CUT = (
     "test_power_loss.py::test_after_a_power_cut_everything_acknowledged_is_there_and_nothing_is_called_damaged"
@@ -32,8 +26,6 @@ KILLED_BY = {
     "FOOTER found and taken for durable": f"{AFTER_A_POWER_CUT}[seal after a death over a FOOTER]",
     "SEAL found and taken for durable": f"{AFTER_A_POWER_CUT}[seal after a death over a SEAL]",
 }
-# A difference of two ledgers takes seconds to print, and nobody reads it.
-QUICKLY = ["-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider"]
 
 
 def test_every_mutant_has_its_test() -> None:
@@ -42,10 +34,4 @@ def test_every_mutant_has_its_test() -> None:
 
 @pytest.mark.parametrize(("mutant", "test"), KILLED_BY.items(), ids=KILLED_BY)
 def test_the_mutant_is_killed(mutant: str, test: str) -> None:
-    """That the same test passes without the mutant is what the run shows that this one is part of."""
-    node = f"tests/ledger/{test}"
-    command = [sys.executable, "-m", "pytest", "-p", "tests.ledger.mutants", "--mutant", mutant, node, *QUICKLY]
-    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    assert child.returncode == pytest.ExitCode.TESTS_FAILED, child.stdout + child.stderr
-    assert f"\nFAILED {node}" in child.stdout, child.stdout
-    assert "\nERROR " not in child.stdout, child.stdout
+    assert_killed("tests.ledger.mutants", mutant, [f"tests/ledger/{test}"])

@@ -1,0 +1,41 @@
+"""Bugs that RiskCast could have (tests/mutation.py lets them in)."""
+
+from tests.mutation import Mutants
+
+DATABASE = "riskcast_server.store.sqlite.database"
+FILE = "riskcast_server.store.sqlite.file"
+STORE = "riskcast_server.store.sqlite.store"
+
+MUTANTS: Mutants = {
+    "synchronous=NORMAL": (  # and what reads it back believes in it
+        (FILE, "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"),
+        (FILE, "SYNCHRONOUS_FULL = 2", "SYNCHRONOUS_FULL = 1"),
+    ),
+    "journal_mode=DELETE": (  # with synchronous=FULL
+        (FILE, "PRAGMA journal_mode = WAL", "PRAGMA journal_mode = DELETE"),
+        (FILE, '("wal", SYNCHRONOUS_FULL)', '("delete", SYNCHRONOUS_FULL)'),
+    ),
+    "log of a killed process taken for synced": (
+        (FILE, "            await _sync_log(writer)\n", ""),
+    ),
+    "acknowledged before the commit": (  # which the next transaction makes up for
+        (DATABASE, '                    await self.writer.execute("BEGIN IMMEDIATE")\n',
+                   "                    await self.writer.commit()\n"
+                   '                    await self.writer.execute("BEGIN IMMEDIATE")\n'),
+        (DATABASE, "                    yield self.writer\n                    await self.writer.commit()\n",
+                   "                    yield self.writer\n"),
+    ),
+    "covered outside the transaction": (
+        (STORE, "            await _cover(writer, entries, plan.outcomes)\n",
+                "        async with self._database.transaction() as writer:\n"
+                "            await _cover(writer, entries, plan.outcomes)\n"),
+    ),
+    "conflict counted as duplicate": (
+        ("riskcast_server.settlement", "    if row.signal.input_event_hash != candidate.input_event_hash:\n",
+                                       "    if False:\n"),
+    ),
+    "coverage trusted without counting": (
+        (STORE, 'if (cached or 0) == counted and (found := maybe_coverage(intervals or "", counted)):',
+                'if found := maybe_coverage(intervals or "", cached or 0):'),
+    ),
+}  # fmt: skip

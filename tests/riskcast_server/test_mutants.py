@@ -1,0 +1,41 @@
+"""Each mutant is killed by ordinary tests: were one of these bugs in RiskCast, `make test` would say so."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.mutation import assert_killed
+from tests.riskcast_server.mutants import MUTANTS
+
+AFTER_A_POWER_CUT = (
+    "power/test_power_loss.py"
+    "::test_after_a_power_cut_everything_answered_is_there_and_is_answered_again_in_the_same_words"
+)
+
+KILLED_BY: dict[str, Sequence[str]] = {
+    "synchronous=NORMAL": [f"{AFTER_A_POWER_CUT}[settle]"],
+    "journal_mode=DELETE": [f"{AFTER_A_POWER_CUT}[settle]"],
+    "log of a killed process taken for synced": [f"{AFTER_A_POWER_CUT}[restart before a sync]"],
+    "acknowledged before the commit": [
+        f"{AFTER_A_POWER_CUT}[settle]",
+        "test_store.py::test_what_is_settled_is_committed_when_the_answer_comes",
+    ],
+    "covered outside the transaction": [
+        f"{AFTER_A_POWER_CUT}[settle]",
+        "test_store.py::test_rows_settlements_and_coverage_are_written_together_or_not_at_all[coverage]",
+    ],
+    "conflict counted as duplicate": ["test_settlement.py::test_the_table_of_outcomes"],
+    "coverage trusted without counting": [
+        "test_store.py::test_coverage_says_what_the_tables_say_whatever_is_settled_and_whatever_is_deleted"
+    ],
+}
+
+
+def test_every_mutant_has_its_tests() -> None:
+    assert set(KILLED_BY) == set(MUTANTS)
+    assert all(KILLED_BY.values())
+
+
+@pytest.mark.parametrize(("mutant", "tests"), KILLED_BY.items(), ids=KILLED_BY)
+def test_the_mutant_is_killed(mutant: str, tests: Sequence[str]) -> None:
+    assert_killed("tests.riskcast_server.mutants", mutant, [f"tests/riskcast_server/{test}" for test in tests])
