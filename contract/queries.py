@@ -1,5 +1,7 @@
 """What a request for a list may ask, checked before anything is looked up."""
 
+from google.protobuf.message import Message
+
 from contract.checks import (
     MessageRules,
     Presence,
@@ -7,22 +9,40 @@ from contract.checks import (
     anything,
     ascii_text,
     instant,
+    optional,
     pattern,
     repeated,
     violations_of,
 )
 from contract.errors import Violation, invalid_signal
 from contract.limits import ID_CHARS_MAX, PAGE_FILTER_ITEMS_MAX, TRACE_ID_DIGITS
+from contract.validation import ledger_id, partition
 from omen.v1.signal_service_pb2 import ListSignalsRequest
+from riskcast.v1.signal_service_pb2 import CountSignalsRequest
+from riskcast.v1.signal_service_pb2 import ListSignalsRequest as ListStoredSignalsRequest
 
 
 def check_list_signals(request: ListSignalsRequest) -> None:
-    """Of the filters alone; `pages` checks the rest. Raises ContractError: INVALID_SIGNAL with violations."""
-    if violations := violations_of(request, LIST_SIGNALS):
+    """Of OMEN's filters alone; `pages` checks the rest. Raises ContractError: INVALID_SIGNAL with violations."""
+    _check(request, LIST_SIGNALS)
+
+
+def check_list_stored_signals(request: ListStoredSignalsRequest) -> None:
+    """Of RiskCast's filters alone, as `check_list_signals`."""
+    _check(request, LIST_STORED_SIGNALS)
+
+
+def check_count_signals(request: CountSignalsRequest) -> None:
+    """Raises ContractError: INVALID_SIGNAL with violations."""
+    _check(request, COUNT_SIGNALS)
+
+
+def _check(request: Message, rules: MessageRules) -> None:
+    if violations := violations_of(request, rules):
         raise invalid_signal(violations)
 
 
-def range_is_not_empty(request: ListSignalsRequest) -> list[Violation]:
+def range_is_not_empty(request: ListSignalsRequest | ListStoredSignalsRequest) -> list[Violation]:
     if not (request.HasField("emitted_from") and request.HasField("emitted_before")):
         return []
     if request.emitted_from.ToNanoseconds() < request.emitted_before.ToNanoseconds():
@@ -43,3 +63,13 @@ LIST_SIGNALS = MessageRules(
     Rule("source_event_id", ascii_text(ID_CHARS_MAX)),
     relations=(range_is_not_empty,),
 )
+LIST_STORED_SIGNALS = MessageRules(
+    Rule("emitted_from", instant, Presence.OPTIONAL),
+    Rule("emitted_before", instant, Presence.OPTIONAL),
+    Rule("category", anything),
+    Rule("source_event_id", ascii_text(ID_CHARS_MAX)),
+    Rule("ledger_id", optional(ledger_id)),
+    Rule("partition", optional(partition)),
+    relations=(range_is_not_empty,),
+)
+COUNT_SIGNALS = MessageRules(Rule("ledger_id", optional(ledger_id)), Rule("partition", optional(partition)))

@@ -3,9 +3,12 @@
 The tables say what the comments of the .proto files say; the numbers are in `limits`.
 """
 
-from datetime import UTC, datetime, timedelta
+import re
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
 
 from contract.checks import (
+    REQUIRED,
     MessageRules,
     Presence,
     Rule,
@@ -130,9 +133,20 @@ def canonical_bytes(value: bytes) -> str | None:
     return None if len(value) <= most else f"must be at most {most} bytes, is {len(value)}"
 
 
+def partition(value: str) -> str | None:
+    """30 February is no day."""
+    if re.fullmatch(PARTITION, value):
+        with suppress(ValueError):
+            date.fromisoformat(value.removesuffix("-late"))
+            return None
+    return "must be a UTC day such as 2026-01-29, or such a day and -late" if value else REQUIRED
+
+
+ledger_id = pattern(UUID, "must be a UUID in lower case")
+
 POSITION = MessageRules(
-    Rule("ledger_id", pattern(UUID, "must be a UUID in lower case")),
-    Rule("partition", pattern(PARTITION, "must be a UTC day such as 2026-01-29, or such a day and -late")),
+    Rule("ledger_id", ledger_id),
+    Rule("partition", partition),
     Rule("segment_id", segment_id),
     Rule("sequence", sequence),
 )

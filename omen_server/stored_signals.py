@@ -5,7 +5,6 @@ What the index says is never taken for granted: the record at the place it names
 
 import asyncio
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,10 +13,8 @@ from itertools import groupby
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from contract.errors import ContractError, Reason
-from contract.limits import PAGE_BYTES_MAX
-from contract.pages import key_of_token, page_token
+from contract.pages import READ_AT_ONCE, PageBytes, SignalKey
 from ledger import IndexEntry, IndexQuery, IndexUnavailable, LedgerIndex, LedgerReader, Position, Record
-from ledger.index.query import Key
 from omen.v1.signal_service_pb2 import ListSignalsRequest
 from omen_server.journal import Journal
 from omen_server.records import index_fields
@@ -25,9 +22,6 @@ from omen_server.signal_index import SignalIndex
 
 INDEX_WAIT_S = 2.0  # a healthy index is milliseconds behind; longer, and whoever asks should ask again
 INDEX_RETRY_S = 1.0
-READ_AT_ONCE = 64  # entries of a page: with events of 256 KiB each, 16 MiB
-
-KEY = re.compile(r"([0-9]{1,18})\|(.+)")  # as token_after writes it
 
 
 @dataclass(slots=True)
@@ -36,7 +30,7 @@ class Page:
 
     records: list[Record] = field(default_factory=list)
     unreadable: list[Position] = field(default_factory=list)
-    after: Key | None = None
+    after: SignalKey | None = None
     through: Position | None = None
 
 
@@ -61,7 +55,7 @@ class StoredSignals:
             raise self._distrusted()
         return record
 
-    async def page(self, query: IndexQuery, after: Key | None, size: int) -> Page:
+    async def page(self, query: IndexQuery, after: SignalKey | None, size: int) -> Page:
         """At most `size` signals, and about 1 MiB of them. Raises ContractError: INDEX_BEHIND."""
         try:
             return await self._page(query, after, size)
@@ -72,7 +66,7 @@ class StoredSignals:
         except IndexUnavailable as error:
             raise behind() from error
 
-    async def _page(self, query: IndexQuery, after: Key | None, size: int) -> Page:
+    async def _page(self, query: IndexQuery, after: SignalKey | None, size: int) -> Page:
         reader = await self._journal.read(lambda ledger: ledger.reader())
         page = await asyncio.to_thread(page_of, self._index.ledger_index, reader, query, after, size)
         if page is None:
@@ -107,22 +101,23 @@ def behind() -> ContractError:
     return ContractError(Reason.INDEX_BEHIND, message, retry_delay_s=INDEX_RETRY_S)
 
 
-def page_of(index: LedgerIndex, reader: LedgerReader, query: IndexQuery, after: Key | None, size: int) -> Page | None:
+def page_of(
+    index: LedgerIndex, reader: LedgerReader, query: IndexQuery, after: SignalKey | None, size: int
+) -> Page | None:
     """None when the index named a record that is not the signal it said. Reads files: on a thread."""
     page = Page(through=index.indexed_through())  # before the list, which then covers at least that
     entries = index.select(query, after, size + 1)
-    page_bytes = 0
+    held = PageBytes()
     taken: IndexEntry | None = None
     for entry, record in read_entries(reader, entries[:size]):
         if record is None:
             page.unreadable.append(entry.position)
         elif not is_signal(record, entry.signal_id):
             return None
-        else:
-            page_bytes += len(record.payload)
-            if page.records and page_bytes > PAGE_BYTES_MAX:
-                break
+        elif held.take(len(record.payload)):
             page.records.append(record)
+        else:
+            break
         taken = entry
     page.after = taken.key if taken and taken is not entries[-1] else None
     return page
@@ -174,20 +169,6 @@ def index_query(request: ListSignalsRequest) -> IndexQuery:
 
 def microseconds(at: Timestamp) -> int:
     return at.seconds * 1_000_000 + at.nanos // 1000
-
-
-def token_after(query: IndexQuery, key: Key) -> str:
-    """The token of the page behind `key`."""
-    return page_token(named(query), f"{key[0]}|{key[1]}")
-
-
-def after_of(query: IndexQuery, token: str) -> Key | None:
-    """The key to go on after, None for the first page. Raises ContractError: INVALID_PAGE_TOKEN."""
-    if not token:
-        return None
-    if (match := KEY.fullmatch(key_of_token(named(query), token))) is None:
-        raise ContractError(Reason.INVALID_PAGE_TOKEN, "the page token is not one of this query")
-    return int(match[1]), match[2]
 
 
 def named(query: IndexQuery) -> str:

@@ -7,7 +7,7 @@ import grpc
 
 from contract.errors import Violation, invalid_signal, not_implemented
 from contract.identity import SIGNAL_ID
-from contract.pages import page_size_of
+from contract.pages import maybe_signal_key, page_size_of, signal_token
 from contract.queries import check_list_signals
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1 import signal_service_pb2_grpc as pb_grpc
@@ -15,7 +15,7 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.delivery import Delivery
 from omen_server.emission import Emitter, wait_of
 from omen_server.records import ledger_position
-from omen_server.stored_signals import StoredSignals, after_of, index_query, token_after
+from omen_server.stored_signals import StoredSignals, index_query, named
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -53,10 +53,11 @@ class SignalService(pb_grpc.SignalServiceServicer):
         check_list_signals(request)
         size = page_size_of(request.page_size)
         query = index_query(request)
-        page = await self._stored.page(query, after_of(query, request.page_token), size)
+        name = named(query)
+        page = await self._stored.page(query, maybe_signal_key(name, request.page_token), size)
         return pb.ListSignalsResponse(
             events=[SignalEvent.FromString(record.payload) for record in page.records],
-            next_page_token=token_after(query, page.after) if page.after else "",
+            next_page_token=signal_token(name, page.after) if page.after else "",
             indexed_through=ledger_position(self._ledger_id, page.through) if page.through else None,
             unreadable=[ledger_position(self._ledger_id, position) for position in page.unreadable],
         )

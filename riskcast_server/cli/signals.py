@@ -1,19 +1,46 @@
-"""`riskcast signals get | count`: what is stored."""
+"""`riskcast signals get | list | count`: what is stored."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 import serving
+from contract.errors import timestamp
+from contract.limits import PAGE_SIZE_MAX
+from omen.v1.signal_pb2 import SignalCategory
 from riskcast.v1 import signal_service_pb2 as pb
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, target_of
-from serving.console import Output, Printer, fields, run_command
+from serving.console import Output, Printer, fields, run_command, say
 
 SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition", "sequence", "first_arrival")
+LIST_COLUMNS = ("emitted_at", "signal_id", "partition", "category", "probability", "confidence", "title")
 COUNT_COLUMNS = ("ledger_id", "partition", "signal_count")
 
+CATEGORIES = {
+    name.removeprefix("SIGNAL_CATEGORY_").lower(): number for name, number in SignalCategory.items() if number
+}
+
 app = typer.Typer(no_args_is_help=True, help="What is stored.")
+
+
+def an_instant(text: str) -> datetime:
+    """Of ISO 8601, and only with a zone."""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-01-29T12:00:00Z") from None
+    raise typer.BadParameter(f"{text!r} has no time zone; write it as 2026-01-29T12:00:00Z")
+
+
+def a_category(text: str) -> int:
+    try:
+        return CATEGORIES[text.lower()]
+    except KeyError:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(CATEGORIES)}") from None
 
 
 @app.command("get")
@@ -27,6 +54,37 @@ def get_signal(
     response = run_command(_get(target, request))
     with Printer(output, SIGNAL_COLUMNS) as printer:
         printer.add(_signal_row(response.signal), fields(response.signal))
+
+
+@app.command("list")
+def list_signals(
+    target: Target = None,
+    emitted_from: Annotated[
+        datetime | None,
+        typer.Option("--from", parser=an_instant, metavar="TIME", help="Only emitted then or later; with a time zone."),
+    ] = None,
+    emitted_before: Annotated[
+        datetime | None,
+        typer.Option("--before", parser=an_instant, metavar="TIME", help="Only emitted earlier; with a time zone."),
+    ] = None,
+    category: Annotated[int | None, typer.Option(parser=a_category, metavar="NAME", help="Only this category.")] = None,
+    question: Annotated[str, typer.Option(help="Only this question: a source_event_id.")] = "",
+    ledger: Annotated[str, typer.Option(help="Only of this ledger.")] = "",
+    partition: Annotated[str, typer.Option(help="Only of this partition.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    output: Shape = Output.TABLE,
+) -> None:
+    """Stored signals in the order of emitted_at, then signal_id."""
+    request = pb.ListSignalsRequest(
+        emitted_from=timestamp(emitted_from) if emitted_from else None,
+        emitted_before=timestamp(emitted_before) if emitted_before else None,
+        category=category,  # type: ignore[arg-type]  # the number of one of CATEGORIES
+        source_event_id=question,
+        ledger_id=ledger,
+        partition=partition,
+    )
+    with Printer(output, LIST_COLUMNS) as printer:
+        run_command(_list(target, request, limit, printer))
 
 
 @app.command("count")
@@ -49,9 +107,43 @@ async def _get(target: str | None, request: pb.GetSignalRequest) -> pb.GetSignal
         return await SignalServiceStub(channel).GetSignal(request, timeout=QUESTION_TIMEOUT_S)
 
 
+async def _list(target: str | None, request: pb.ListSignalsRequest, limit: int, printer: Printer) -> None:
+    """Page by page."""
+    async with serving.connected(target_of(target)) as channel:
+        stub = SignalServiceStub(channel)
+        while limit:
+            request.page_size = min(limit, PAGE_SIZE_MAX)
+            page = await stub.ListSignals(request, timeout=QUESTION_TIMEOUT_S)
+            for signal in page.signals:
+                printer.add(_list_row(signal), fields(signal))
+            limit -= len(page.signals)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return
+    say("more are stored: --limit shows more")
+
+
 async def _count(target: str | None, request: pb.CountSignalsRequest) -> pb.CountSignalsResponse:
     async with serving.connected(target_of(target)) as channel:
         return await SignalServiceStub(channel).CountSignals(request, timeout=QUESTION_TIMEOUT_S)
+
+
+def _list_row(signal: pb.StoredSignal) -> dict[str, object]:
+    event = signal.event
+    return {
+        "emitted_at": event.emitted_at.ToJsonString(),
+        "signal_id": event.signal_id,
+        "partition": signal.position.partition,
+        "category": _category_name(event.signal.category),
+        "probability": event.signal.probability,
+        "confidence": event.signal.confidence_score,
+        "title": event.signal.title,
+    }
+
+
+def _category_name(number: int) -> str:
+    """The number itself where this program is older than the category."""
+    return next((name for name, each in CATEGORIES.items() if each == number), str(number))
 
 
 def _signal_row(signal: pb.StoredSignal) -> dict[str, object]:

@@ -5,11 +5,11 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from contract.checks import MessageRules, Rule, optional, pattern, text, violations_of
+from contract.checks import MessageRules, Rule, optional, text, violations_of
 from contract.errors import invalid_signal
 from contract.limits import OPERATOR_REASON_CHARS_MAX
 from contract.pages import key_of_token, not_a_token, page_size_of, page_token
-from contract.validation import PARTITION, UUID
+from contract.validation import ledger_id, partition
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceServicer
 from riskcast_server.reconcile import Messages, Reconciler
@@ -19,11 +19,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 FENCE_END = 2**53  # far beyond any, and within what databases count in
 
-ledger_id = pattern(UUID, "must be a UUID in lower case")
-STATES = MessageRules(
-    Rule("ledger_id", optional(ledger_id)),
-    Rule("partition", optional(pattern(PARTITION, "must be a UTC day such as 2026-01-29, or such a day and -late"))),
-)
+STATES = MessageRules(Rule("ledger_id", optional(ledger_id)), Rule("partition", optional(partition)))
 ACCEPT = MessageRules(Rule("ledger_id", ledger_id), Rule("reason", text(OPERATOR_REASON_CHARS_MAX, least=1)))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from contract.coverage import Coverage
+from contract.pages import SignalKey as SignalKey
 from riskcast.v1.reconcile_service_pb2 import ReconcileState
 from riskcast_server.settlement import Entry, Outcome, Row
 
@@ -29,7 +30,10 @@ class PartitionCount:
 
 @dataclass(frozen=True, slots=True)
 class SignalQuery:
-    """Every filter that is set must hold. Times are microseconds since the epoch, `emitted_before` excluded."""
+    """Every filter that is set must hold. Times are microseconds since the epoch, `emitted_before` excluded.
+
+    A partition is a day: a signal whose position names the partition of another day is not found by it.
+    """
 
     emitted_from: int | None = None
     emitted_before: int | None = None
@@ -37,9 +41,6 @@ class SignalQuery:
     source_event_id: str = ""
     ledger_id: str = ""
     partition: str = ""
-
-
-SignalKey = tuple[int, str]  # emitted_at, signal_id: the order in which signals are listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contract.errors import ContractError, Reason
 from contract.validation import EPOCH
 from riskcast.v1.reconcile_service_pb2 import ReconcileState
 from riskcast_server.settlement import Candidate, Position, Row
-from riskcast_server.store.contract import Kept, Lease
+from riskcast_server.store.contract import Kept, Lease, SignalKey, SignalQuery
 
 ROW = """signal_id, input_event_hash, ack_id, event, emitted_at, category, source_event_id, arrival_path,
     arrival_run_id, ledger_id, partition, segment_id, segment_ordinal, record_index, ingested_at"""
@@ -148,6 +148,19 @@ def least_recently_counted(
             break
         chosen.append(each.segment_id)
     return chosen
+
+
+def bounds_of(query: SignalQuery, after: SignalKey | None) -> tuple[SignalKey | None, int | None]:
+    """The key behind which the asked-for signals begin, and the time before which they end; None without a bound.
+
+    One bound each way: given two, a database might begin at the lower. A partition is a day, which an index finds.
+    """
+    days = [day_of(query.partition)] if query.partition else []
+    begins = [query.emitted_from, *(start for start, _ in days)]
+    ends = [query.emitted_before, *(end for _, end in days)]
+    keys = [(at, "") for at in begins if at is not None]  # no signal_id is "", so that the first one is behind it
+    last = max(keys + ([after] if after else []), default=None)
+    return last, min((at for at in ends if at is not None), default=None)
 
 
 def day_of(partition: str) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ContractError, Reason
-from contract.pages import key_of_token, page_size_of, page_token
+from contract.limits import PAGE_BYTES_MAX
+from contract.pages import PageBytes, key_of_token, maybe_signal_key, page_size_of, page_token, signal_token
 
 
 @pytest.mark.parametrize(("requested", "size"), [(0, 100), (1, 1), (1000, 1000)])
@@ -24,8 +25,37 @@ def test_a_page_size_outside_of_0_to_1000_is_refused_by_its_field(requested: int
     assert [violation.field for violation in caught.value.violations] == ["page_size"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "taken"),
+    [
+        ([PAGE_BYTES_MAX + 1, 1], [True, False]),
+        ([PAGE_BYTES_MAX - 1, 1, 1], [True, True, False]),
+        ([1, PAGE_BYTES_MAX], [True, False]),
+    ],
+)
+def test_a_page_holds_1_mib_and_always_a_first_item(sizes: list[int], taken: list[bool]) -> None:
+    held = PageBytes()
+    assert [held.take(size) for size in sizes] == taken
+
+
 def test_no_token_is_the_first_page() -> None:
     assert key_of_token("ListPartitions", "") == ""
+    assert maybe_signal_key("ListSignals", "") is None
+
+
+@given(
+    st.text(), st.integers(0, 10**18 - 1), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+)
+def test_a_signal_token_gives_back_its_key_to_its_own_query(query: str, emitted_at: int, signal_id: str) -> None:
+    key = emitted_at, f"OMEN-{signal_id}"
+    assert maybe_signal_key(query, signal_token(query, key)) == key
+
+
+@pytest.mark.parametrize("key", ["", "x", "99|", "-1|S", f"{10**18}|S", "1|\0", "1|\ud800", "\u0661|S"])
+def test_a_key_that_no_signal_has_is_refused(key: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        maybe_signal_key("query", page_token("query", key))
+    assert caught.value.reason is Reason.INVALID_PAGE_TOKEN
 
 
 @given(st.text(), st.text())

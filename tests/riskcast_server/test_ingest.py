@@ -11,7 +11,7 @@ from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_DUPLICATE, RECORD_OUTCOME_STORED
 from riskcast.v1.reconcile_service_pb2 import ListReconcileStatesRequest
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
-from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest, ListSignalsRequest
+from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest
 from tests.riskcast_server.events import LEDGER, SEGMENT, event, position, record, with_long_id
 from tests.riskcast_server.running import Client, refused, riskcast
 
@@ -137,7 +137,6 @@ def test_questions_that_have_no_answer_say_why(tmp_path: Path) -> None:
                 (signals.GetSignal(GetSignalRequest(signal_id="OMEN-0"), timeout=5), "INVALID_SIGNAL"),
                 (signals.GetSignal(GetSignalRequest(signal_id=event(1).signal_id), timeout=5), "SIGNAL_NOT_FOUND"),
                 (signals.CountSignals(CountSignalsRequest(partition="today"), timeout=5), "INVALID_SIGNAL"),
-                (signals.ListSignals(ListSignalsRequest(), timeout=5), "NOT_IMPLEMENTED"),
                 (states.ListReconcileStates(ListReconcileStatesRequest(ledger_id="x"), timeout=5), "INVALID_SIGNAL"),
             ):
                 with pytest.raises(grpc.aio.AioRpcError) as caught:

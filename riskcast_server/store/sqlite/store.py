@@ -16,8 +16,8 @@ from riskcast_server.store.rows import (
     PLACE,
     ROW,
     CachedCoverage,
+    bounds_of,
     by_segment,
-    day_of,
     least_recently_counted,
     maybe_coverage,
     place_of,
@@ -132,9 +132,8 @@ class SqliteStore:
         return row_of(found[0]) if found else None
 
     async def list_signals(self, query: SignalQuery, after: SignalKey | None, limit: int) -> list[Row]:
-        where, values = _conditions(query, after)
-        sql = f"SELECT {ROW} FROM signals {where} ORDER BY emitted_at, signal_id LIMIT ?"
-        return [row_of(each) for each in await self._database.read(sql, (*values, limit))]
+        sql, values = selection(query, after, limit)
+        return [row_of(each) for each in await self._database.read(sql, values)]
 
     async def count_signals(self, ledger_id: str = "", partition: str = "") -> list[PartitionCount]:
         counted = await self._database.read(COUNTS, (ledger_id, partition))
@@ -228,27 +227,21 @@ def _portions(segment_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield segment_ids[start : start + SEGMENTS_PER_STATEMENT]
 
 
-def _conditions(query: SignalQuery, after: SignalKey | None) -> tuple[str, list[Any]]:
-    """A WHERE clause and its values. A partition is a day, which an index finds."""
-    day_from, day_before = day_of(query.partition) if query.partition else (None, None)
-    conditions: list[tuple[str, Sequence[Any]]] = [
-        (sql, (value,))
-        for sql, value in (
-            ("emitted_at >= ?", query.emitted_from),
-            ("emitted_at < ?", query.emitted_before),
-            ("emitted_at >= ?", day_from),
-            ("emitted_at < ?", day_before),
-            ("category = ?", query.category or None),
-            ("source_event_id = ?", query.source_event_id or None),
-            ("ledger_id = ?", query.ledger_id or None),
-            ("partition = ?", query.partition or None),
-        )
-        if value is not None
-    ]
-    if after:
-        conditions.append(("(emitted_at, signal_id) > (?, ?)", after))
-    where = " AND ".join(sql for sql, _ in conditions)
-    return f"WHERE {where}" if where else "", [value for _, values in conditions for value in values]
+def selection(query: SignalQuery, after: SignalKey | None, limit: int) -> tuple[str, list[Any]]:
+    """What `list_signals` asks. Either index gives its rows in order; the one by time holds every other filter too."""
+    index = "signals_by_question" if query.source_event_id else "signals_by_time"
+    last, emitted_before = bounds_of(query, after)
+    filters: dict[str, Sequence[Any]] = {
+        "(emitted_at, signal_id) > (?, ?)": last or (),
+        "emitted_at < ?": () if emitted_before is None else (emitted_before,),
+        "category = ?": (query.category,) if query.category else (),
+        "source_event_id = ?": (query.source_event_id,) if query.source_event_id else (),
+        "ledger_id = ?": (query.ledger_id,) if query.ledger_id else (),
+        "partition = ?": (query.partition,) if query.partition else (),
+    }
+    conditions = " AND ".join(["TRUE", *(sql for sql, values in filters.items() if values)])
+    sql = f"SELECT {ROW} FROM signals INDEXED BY {index} WHERE {conditions} ORDER BY emitted_at, signal_id LIMIT ?"
+    return sql, [value for values in (*filters.values(), (limit,)) for value in values]
 
 
 async def _known(writer: aiosqlite.Connection, entries: Sequence[Entry]) -> Known:

@@ -9,8 +9,8 @@ DROP INDEX signals_by_place;
 CREATE INDEX signals_by_place ON signals (ledger_id, segment_id, record_index, partition) WHERE arrival_path <> 1;
 CREATE INDEX signals_by_client ON signals (ledger_id, partition) WHERE arrival_path = 1;
 
--- ListSignals: in order of time, and the history of one question.
-CREATE INDEX signals_by_time ON signals (emitted_at, signal_id, category);
+-- ListSignals: in order of time, every filter decided without reading a row; and the history of one question.
+CREATE INDEX signals_by_time ON signals (emitted_at, signal_id, category, partition, ledger_id);
 CREATE INDEX signals_by_question ON signals (source_event_id, emitted_at, signal_id);
 
 -- When the coverage of the segment was last checked by counting; 0 for never.
