@@ -17,6 +17,7 @@ from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX, T
 from contract.validation import EPOCH, Violation, check_event, violations_of_position
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
+from omen.v1.signal_pb2 import Signal
 from riskcast.v1.ingest_service_pb2 import RecordOutcome, RecordResult
 from riskcast.v1.signal_service_pb2 import ArrivalPath
 from riskcast_server.committer import Clock, Committer
@@ -39,21 +40,23 @@ WIRE_OUTCOMES = {
 class Receipt:
     """Records that are queued for commit."""
 
+    door: "Door"
     entries: Sequence[Entry]
     outcomes: asyncio.Future[list[Outcome]]
 
     async def results(self) -> list[RecordResult]:
         """One per record, in order, once all are durable. ContractError STORE_UNAVAILABLE: outcome unknown."""
         outcomes = await self.outcomes
-        return [_result(entry, outcome) for entry, outcome in zip(self.entries, outcomes, strict=True)]
+        return [self.door.result(entry, outcome) for entry, outcome in zip(self.entries, outcomes, strict=True)]
 
 
 class Door:
-    """Lets in what is valid."""
+    """Lets in what is valid. `other_content_count` is how many repeats since the start said something else."""
 
     def __init__(self, committer: Committer, now: Clock) -> None:
         self._committer = committer
         self._now = now
+        self.other_content_count = 0
 
     async def ingest(self, event: SignalEvent, maybe_position: LedgerPosition | None) -> Row:
         """Stores one event and returns its row. Every other outcome is a ContractError, DUPLICATE_SIGNAL among them."""
@@ -64,7 +67,7 @@ class Door:
         if isinstance(outcome, Failed):
             raise outcome.error
         if outcome.verdict is Verdict.DUPLICATE:
-            raise _duplicate(candidate, outcome.row)
+            raise self._duplicate(candidate, outcome.row)
         return outcome.row
 
     def receive(
@@ -77,7 +80,31 @@ class Door:
         """
         _check_batch(records, ledger_id)
         entries = [_entry(record, path, run_id) for record in records]
-        return Receipt(entries, self._committer.submit(entries))
+        return Receipt(self, entries, self._committer.submit(entries))
+
+    def result(self, entry: Entry, outcome: Outcome) -> RecordResult:
+        """For a ledger, a record whose own position holds the row is stored, however often it is sent."""
+        if isinstance(outcome, Failed):
+            return RecordResult(outcome=WIRE_OUTCOMES[outcome.verdict], error=item_error(outcome.error))
+        if isinstance(entry, Candidate):
+            self._content_matches(entry, outcome.row)
+        at, stored_at = entry.held_at, outcome.row.signal.held_at
+        is_own = at is not None and stored_at is not None and at.place == stored_at.place
+        verdict = Verdict.STORED if is_own else outcome.verdict
+        return RecordResult(outcome=WIRE_OUTCOMES[verdict], ack_id=outcome.row.signal.ack_id)
+
+    def _duplicate(self, candidate: Candidate, row: Row) -> ContractError:
+        matches = self._content_matches(candidate, row)
+        return duplicate_signal(
+            candidate.signal_id, row.signal.ack_id, datetime_of(row.ingested_at), content_matches=matches
+        )
+
+    def _content_matches(self, candidate: Candidate, row: Row) -> bool:
+        matches = same_content(candidate.event, row.signal.event)
+        if not matches:
+            self.other_content_count += 1
+            log.warning("repeat_with_other_content", signal_id=candidate.signal_id, count=self.other_content_count)
+        return matches
 
 
 def datetime_of(microseconds: int) -> datetime:
@@ -90,8 +117,15 @@ def utc_now() -> datetime:
 
 
 def same_content(one: bytes, other: bytes) -> bool:
-    """Whether two stored events say the same signal; when and how they were emitted may differ."""
-    return one == other or SignalEvent.FromString(one).signal == SignalEvent.FromString(other).signal
+    """Whether two stored events say the same signal, as far as this program knows its fields; when and how they were
+    emitted may differ."""
+    return one == other or _known_content(one) == _known_content(other)
+
+
+def _known_content(encoded: bytes) -> Signal:
+    event = SignalEvent.FromString(encoded)
+    event.DiscardUnknownFields()
+    return event.signal
 
 
 def _check_batch(records: Sequence[LedgerRecord], ledger_id: str) -> None:
@@ -154,29 +188,3 @@ def _position(position: LedgerPosition) -> Position:
 
 def _bad(field: str, description: str) -> ContractError:
     return invalid_signal([Violation(field, description)])
-
-
-def _duplicate(candidate: Candidate, row: Row) -> ContractError:
-    matches = _content_matches(candidate, row)
-    return duplicate_signal(
-        candidate.signal_id, row.signal.ack_id, datetime_of(row.ingested_at), content_matches=matches
-    )
-
-
-def _content_matches(candidate: Candidate, row: Row) -> bool:
-    matches = same_content(candidate.event, row.signal.event)
-    if not matches:
-        log.warning("repeat_with_other_content", signal_id=candidate.signal_id)
-    return matches
-
-
-def _result(entry: Entry, outcome: Outcome) -> RecordResult:
-    """For a ledger, a record whose own position holds the row is stored, however often it is sent."""
-    if isinstance(outcome, Failed):
-        return RecordResult(outcome=WIRE_OUTCOMES[outcome.verdict], error=item_error(outcome.error))
-    if isinstance(entry, Candidate):
-        _content_matches(entry, outcome.row)
-    at, stored_at = entry.held_at, outcome.row.signal.held_at
-    is_own = at is not None and stored_at is not None and at.place == stored_at.place
-    verdict = Verdict.STORED if is_own else outcome.verdict
-    return RecordResult(outcome=WIRE_OUTCOMES[verdict], ack_id=outcome.row.signal.ack_id)
