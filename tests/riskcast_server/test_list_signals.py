@@ -302,7 +302,9 @@ QUERIES = {
 }
 
 
-def test_no_list_sorts_and_none_reads_the_rows_that_its_filters_leave_out(tmp_path: Path) -> None:
+def test_a_list_is_read_in_order_and_without_the_rows_that_its_filters_leave_out(
+    tmp_path: Path,
+) -> None:
     async def fill() -> None:
         async with open_store(url(tmp_path)) as store, served(store) as client:
             large = [event(number, title="x" * 500) for number in range(1, 1025)]
@@ -316,11 +318,10 @@ def test_no_list_sorts_and_none_reads_the_rows_that_its_filters_leave_out(tmp_pa
         """Of the file, by a connection that has read nothing before."""
         sql, values = selection(query, after, 10)
         connection = apsw.Connection(str(database(tmp_path)), flags=apsw.SQLITE_OPEN_READONLY)
-        plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-        index = "signals_by_question" if query.source_event_id else "signals_by_time"
-        assert len(plan) == 1
-        assert index in plan[0]
-        assert plan[0].startswith("SEARCH") or query in (QUERIES["nothing"], QUERIES["category"], QUERIES["ledger"])
+        first, *rest = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert ("signals_by_question" if query.source_event_id else "signals_by_time") in first
+        assert "USE TEMP B-TREE FOR ORDER BY" not in rest  # at most what one question has of one moment is sorted
+        assert first.startswith("SEARCH") or not after
         list(connection.execute(sql, values))
         missed = connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS)[0]
         connection.close()

@@ -9,9 +9,10 @@ DROP INDEX signals_by_place;
 CREATE INDEX signals_by_place ON signals (ledger_id, segment_id, record_index, partition) WHERE arrival_path <> 1;
 CREATE INDEX signals_by_client ON signals (ledger_id, partition) WHERE arrival_path = 1;
 
--- ListSignals: in order of time, every filter decided without reading a row; and the history of one question.
+-- ListSignals: in order of time, every other filter decided without reading a row, which costs next to nothing; and the
+-- history of one question, whose keys come in no order: without it a fifth more rows per second would be stored.
 CREATE INDEX signals_by_time ON signals (emitted_at, signal_id, category, partition, ledger_id);
-CREATE INDEX signals_by_question ON signals (source_event_id, emitted_at, signal_id);
+CREATE INDEX signals_by_question ON signals (source_event_id, emitted_at);
 
 -- When the coverage of the segment was last checked by counting; 0 for never.
 ALTER TABLE coverage ADD COLUMN counted_at INTEGER NOT NULL DEFAULT 0;
