@@ -13,13 +13,14 @@ import grpc
 
 import serving
 from contract.errors import ErrorDetails
+from contract.limits import PAGE_SIZE_MAX
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
-from riskcast.v1.signal_service_pb2 import CountSignalsRequest
+from riskcast.v1.signal_service_pb2 import CountSignalsRequest, ListSignalsRequest, StoredSignal
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server import app
 from riskcast_server.committer import committing
@@ -110,6 +111,17 @@ class Client:
         answer = await stub.AcceptDivergence(request, timeout=TIMEOUT_S)
         return {each.partition: each.record_count for each in answer.accepted}
 
+    async def listed(self) -> AsyncIterator[StoredSignal]:
+        """All that is stored, page by page."""
+        request = ListSignalsRequest(page_size=PAGE_SIZE_MAX)
+        while True:
+            page = await self.signals.ListSignals(request, timeout=TIMEOUT_S)
+            for signal in page.signals:
+                yield signal
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     async def count(self, **filters: str) -> int:
         response = await self.signals.CountSignals(CountSignalsRequest(**filters), timeout=TIMEOUT_S)
         return int(response.signal_count)
@@ -143,10 +155,10 @@ def refused(error: grpc.aio.AioRpcError) -> ErrorDetails:
 
 
 @asynccontextmanager
-async def riskcast(directory: Path, **settings: Any) -> AsyncIterator[Client]:
-    """A whole RiskCast in this process, on a file in `directory`."""
+async def riskcast(at: Path | str, **settings: Any) -> AsyncIterator[Client]:
+    """A whole RiskCast in this process, on a file in a directory or on the database of a URL."""
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    told = RiskcastSettings(listen="127.0.0.1:0", database_url=url(directory), **settings)
+    told = RiskcastSettings(listen="127.0.0.1:0", database_url=at if isinstance(at, str) else url(at), **settings)
     server = asyncio.create_task(app.serve(told, stop, ready.set_result))
     await asyncio.wait([server, ready], return_when=asyncio.FIRST_COMPLETED)
     if server.done():
@@ -169,7 +181,7 @@ async def served(store: Store) -> AsyncIterator[Client]:
             serving.serve("127.0.0.1:0", mounts, domain=app.DOMAIN) as running,
             serving.channel(running.target) as channel,
         ):
-            yield Client(channel)
+            yield Client(channel, running.target)
 
 
 def url(directory: Path) -> str:
