@@ -1,6 +1,7 @@
 """Exactly once, through the unary door."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -24,19 +25,29 @@ async def outcome(client: Client, number: int) -> ingest_pb.IngestResponse | Err
 
 
 def test_64_concurrent_ingests_of_one_id_give_one_ok_and_63_repeats_with_one_ack_id_and_one_row(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
-            for number in range(20):
-                outcomes = await asyncio.gather(*(outcome(client, number) for _ in range(64)))
-                stored = [each for each in outcomes if isinstance(each, ingest_pb.IngestResponse)]
-                repeats = [each for each in outcomes if isinstance(each, ErrorDetails)]
-                assert (len(stored), len(repeats)) == (1, 63)
-                assert {each.reason for each in repeats} == {"DUPLICATE_SIGNAL"}
-                acks = {each.duplicate.ack_id for each in repeats if each.duplicate}
-                assert acks == {stored[0].ack_id}
-            assert await client.count() == 20
+    asyncio.run(raced(tmp_path, range(100)))
 
-    asyncio.run(scenario())
+
+@pytest.mark.soak
+def test_64_concurrent_ingests_of_each_of_a_thousand_ids_give_one_row(tmp_path: Path, soak_seed: int) -> None:
+    asyncio.run(raced(tmp_path, range(soak_seed, soak_seed + 1000)))
+
+
+async def raced(at: Path | str, numbers: Sequence[int]) -> None:
+    async with riskcast(at) as client:
+        for number in numbers:
+            outcomes = await asyncio.gather(*(outcome(client, number) for _ in range(64)))
+            stored = [each for each in outcomes if isinstance(each, ingest_pb.IngestResponse)]
+            repeats = [each for each in outcomes if isinstance(each, ErrorDetails)]
+            assert (len(stored), len(repeats)) == (1, 63)
+            assert {each.reason for each in repeats} == {"DUPLICATE_SIGNAL"}
+            told = {
+                (each.duplicate.ack_id, each.duplicate.ingested_at.ToNanoseconds())
+                for each in repeats
+                if each.duplicate
+            }
+            assert told == {(stored[0].ack_id, stored[0].ingested_at.ToNanoseconds())}
+        assert await client.count() == len(numbers)
 
 
 def test_a_repeat_carries_the_original_ack_id_and_time_in_details_metadata_and_trailer(tmp_path: Path) -> None:

@@ -14,66 +14,82 @@ import serving
 from contract.coverage import Coverage
 from contract.identity import ack_id
 from omen.v1.ledger_record_pb2 import LedgerRecord
-from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED
+from omen.v1.signal_event_pb2 import SignalEvent
+from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED, IngestHelloResult
 from tests.riskcast_server.events import SEGMENT, event, records
 from tests.riskcast_server.omen import omen
 from tests.riskcast_server.process import Server, run, server
-from tests.riskcast_server.running import Client, Stream, riskcast, sql
+from tests.riskcast_server.running import Client, Stream, riskcast, sql, url
 
-BATCHES, BATCH = 60, 20
-STREAMED = [records(range(start, start + BATCH)) for start in range(1, BATCHES * BATCH, BATCH)]
+KILLS, BATCHES, BATCH = 10, 30, 20
+EVERY = KILLS * BATCHES * BATCH
 
 
-async def load(running: Server, kill_after: int) -> dict[str, str]:
-    """Streams batches until the server is killed, in the middle of it; ack_ids by signal_id, as acknowledged."""
-    acks: dict[str, str] = {}
+def batches_of(turn: int) -> list[list[LedgerRecord]]:
+    """The records that are new in a turn, counted from 0."""
+    first = turn * BATCHES * BATCH + 1
+    return [records(range(start, start + BATCH)) for start in range(first, first + BATCHES * BATCH, BATCH)]
+
+
+def index_of(record: LedgerRecord) -> int:
+    return record.position.sequence & 0xFFFFFFFF
+
+
+def settled_in(hello: IngestHelloResult) -> Coverage:
+    return Coverage.spanning((each.first, each.last) for segment in hello.settled for each in segment.ranges)
+
+
+async def load(running: Server, batches: list[list[LedgerRecord]], kill_after: int, acks: dict[int, str]) -> None:
+    """Streams until the server is killed, in the middle of it; `acks` are ack_ids by index, as acknowledged so far."""
 
     async def send(stream: Stream) -> None:
-        for batch in STREAMED:
+        for batch in batches:
             await stream.send(batch)
 
-    async with serving.channel(running.target) as channel, Client(channel).stream() as stream:
+    async with serving.channel(running.target) as channel, Client(channel).stream(SEGMENT) as stream:
+        assert Coverage.of(acks) - settled_in(stream.hello) == Coverage()
         sending = asyncio.create_task(send(stream))
         with suppress(grpc.aio.AioRpcError):  # what the killing looks like from here
-            for number, batch in enumerate(STREAMED):
+            for number, batch in enumerate(batches):
                 if number == kill_after:
                     running.child.kill()
                 for record, result in zip(batch, await stream.results(), strict=True):
                     assert result.outcome == RECORD_OUTCOME_STORED
-                    acks[event(record.position.sequence & 0xFFFFFFFF).signal_id] = result.ack_id
+                    assert acks.setdefault(index_of(record), result.ack_id) == result.ack_id
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-    return acks
 
 
-async def check_what_is_left(directory: Path, acks: dict[str, str]) -> None:
-    stored = dict(sql(directory, "SELECT signal_id, ack_id FROM signals"))
-    assert acks.items() <= stored.items()
-    async with riskcast(directory) as client:
+async def check_what_is_left(database_url: str, acks: dict[int, str]) -> None:
+    async with riskcast(database_url) as client:
+        stored = {signal.position.sequence & 0xFFFFFFFF: signal async for signal in client.listed()}
+        assert acks.items() <= {index: signal.ack_id for index, signal in stored.items()}.items()
         hello = await client.hello(SEGMENT)
-        indexes = [index for (index,) in sql(directory, "SELECT record_index FROM signals")]
-        ranges = [(each.first, each.last) for settled in hello.settled for each in settled.ranges]
-        assert Coverage.spanning(ranges) == Coverage.of(indexes)
-        assert hello.settled_count == len(stored)
-        every: list[LedgerRecord] = [record for batch in STREAMED for record in batch]
-        for start in range(0, len(every), 200):
+        assert settled_in(hello) == Coverage.of(stored)
+        assert hello.settled_count == await client.count() == len(stored)
+        every = [record for turn in range(KILLS) for batch in batches_of(turn) for record in batch]
+        for start in range(0, EVERY, 200):
             batch = every[start : start + 200]
             for record, result in zip(batch, await client.deliver(batch), strict=True):
-                known = event(record.position.sequence & 0xFFFFFFFF)
+                known = SignalEvent.FromString(record.event)
                 assert result.outcome == RECORD_OUTCOME_STORED
-                assert result.ack_id == acks.get(known.signal_id, ack_id(known.signal_id, known.input_event_hash))
-        assert await client.count() == BATCHES * BATCH
+                assert result.ack_id == ack_id(known.signal_id, known.input_event_hash)
+                assert acks.get(index_of(record), result.ack_id) == result.ack_id
+        assert await client.count() == EVERY
 
 
-@pytest.mark.parametrize("seed", range(4))
 def test_after_kill_9_under_load_everything_acknowledged_is_there_and_a_resend_gets_the_same_ack_ids(
-    tmp_path: Path, seed: int
+    tmp_path: Path,
 ) -> None:
-    with server(tmp_path) as running:
-        acks = asyncio.run(load(running, random.Random(seed).randrange(1, BATCHES // 2)))
-        assert running.child.wait() == -signal.SIGKILL
-        assert 0 < len(acks) < BATCHES * BATCH
-    asyncio.run(check_what_is_left(tmp_path, acks))
+    chance, acks = random.Random(4), dict[int, str]()
+    for turn in range(KILLS):
+        again = batches_of(turn - 1) if turn else []
+        kill_after = len(again) + chance.randrange(1, BATCHES // 2)
+        with server(tmp_path, RISKCAST_DATABASE_URL=url(tmp_path)) as running:
+            asyncio.run(load(running, again + batches_of(turn), kill_after, acks))
+            assert running.child.wait() == -signal.SIGKILL
+        assert turn * BATCHES * BATCH < len(acks) < (turn + 1) * BATCHES * BATCH
+    asyncio.run(check_what_is_left(url(tmp_path), acks))
 
 
 def test_a_server_answers_its_commands_refuses_a_second_one_and_ends_with_exit_code_0(tmp_path: Path) -> None:

@@ -32,6 +32,16 @@ def test_the_log_is_synced_at_every_commit(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_both_connections_wait_10_s_for_a_lock(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            assert isinstance(store, SqliteStore)
+            for connection in (store._database.writer, store._database.reader):
+                assert list(await connection.execute_fetchall("PRAGMA busy_timeout")) == [(10_000,)]
+
+    asyncio.run(scenario())
+
+
 def test_a_database_that_takes_no_synced_log_is_refused() -> None:
     async def scenario() -> None:
         async with aiosqlite.connect(":memory:") as database:

@@ -228,7 +228,7 @@ def _portions(segment_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def selection(query: SignalQuery, after: SignalKey | None, limit: int) -> tuple[str, list[Any]]:
-    """What `list_signals` asks. Either index gives rows in the order of time; the one by time holds every other filter."""
+    """What `list_signals` asks. Either index is in the order of time, and the one by time holds every other filter."""
     index = "signals_by_question" if query.source_event_id else "signals_by_time"
     last, emitted_before = bounds_of(query, after)
     filters: dict[str, Sequence[Any]] = {
