@@ -1,6 +1,6 @@
 """riskcast.v1.ReconcileService."""
 
-import json
+import re
 from typing import Any, TypeAlias
 
 import grpc
@@ -9,7 +9,7 @@ from contract.checks import MessageRules, Rule, optional, text, violations_of
 from contract.errors import invalid_signal
 from contract.limits import OPERATOR_REASON_CHARS_MAX
 from contract.pages import key_of_token, not_a_token, page_size_of, page_token
-from contract.validation import ledger_id, partition
+from contract.validation import PARTITION, UUID, ledger_id, partition
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceServicer
 from riskcast_server.reconcile import Messages, Reconciler
@@ -17,7 +17,7 @@ from riskcast_server.store import Runs, StateKey, StatesQuery
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-FENCE_END = 2**53  # far beyond any, and within what databases count in
+KEY = re.compile(rf"({UUID})\|((?:{PARTITION})?)\|([0-9]{{1,15}})")
 
 STATES = MessageRules(Rule("ledger_id", optional(ledger_id)), Rule("partition", optional(partition)))
 ACCEPT = MessageRules(Rule("ledger_id", ledger_id), Rule("reason", text(OPERATOR_REASON_CHARS_MAX, least=1)))
@@ -42,7 +42,7 @@ class ReconcileService(ReconcileServiceServicer):
         after = maybe_key(key_of_token(asked, request.page_token))
         kept = await self._runs.states(query, after, size + 1)
         page = kept[:size]
-        more = page_token(asked, json.dumps(page[-1].key)) if len(kept) > size else ""
+        more = page_token(asked, key_text(page[-1].key)) if len(kept) > size else ""
         return pb.ListReconcileStatesResponse(states=[each.state for each in page], next_page_token=more)
 
     async def AcceptDivergence(
@@ -55,16 +55,14 @@ class ReconcileService(ReconcileServiceServicer):
         return pb.AcceptDivergenceResponse(accepted=accepted)
 
 
+def key_text(key: StateKey) -> str:
+    return "|".join(map(str, key))
+
+
 def maybe_key(text: str) -> StateKey | None:
     """Where a page begins. Raises ContractError INVALID_PAGE_TOKEN: whoever sends a token may have made it."""
     if not text:
         return None
-    try:
-        ledger_id, partition, fence = json.loads(text)
-    except (ValueError, TypeError) as error:
-        raise not_a_token() from error
-    if not (
-        isinstance(ledger_id, str) and isinstance(partition, str) and type(fence) is int and 0 <= fence < FENCE_END
-    ):
+    if (match := KEY.fullmatch(text)) is None:
         raise not_a_token()
-    return ledger_id, partition, fence
+    return match[1], match[2], int(match[3])

@@ -9,16 +9,17 @@ import grpc
 import pytest
 
 from contract.errors import ContractError, Reason
+from contract.pages import page_token
 from riskcast_server import leases, reconcile
 from riskcast_server.committer import committing
 from riskcast_server.ingest import Door, utc_now
 from riskcast_server.pace import Pace
 from riskcast_server.reconcile import Reconciler
 from riskcast_server.schedule import SCHEDULE, keep_schedule
-from riskcast_server.store import open_store
-from tests.riskcast_server.events import DAY, event
+from riskcast_server.store import StatesQuery, open_store
+from tests.riskcast_server.events import DAY, LEDGER, event
 from tests.riskcast_server.omen import omen
-from tests.riskcast_server.running import riskcast, sql, url
+from tests.riskcast_server.running import refused, riskcast, sql, url
 from tests.riskcast_server.test_reconcile import COMPLETED, FAILED, PARTIAL, both, finished
 from tests.riskcast_server.test_resume import until_free
 
@@ -41,6 +42,18 @@ def test_every_state_of_a_partition_is_kept_the_last_one_is_shown_and_the_histor
             assert [(each.status, each.run_id) for each in history] == [(COMPLETED, runs[1]), (FAILED, runs[0])]
             assert await client.states(ledger_id=last.ledger_id, partition=DAY) == [last]
             assert await client.states(partition="2026-01-30") == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("key", ["x", "||", f"{LEDGER}||x", f"{LEDGER}|{DAY}|{10**16}", f"{LEDGER}|today|1", "7"])
+def test_a_token_that_somebody_made_up_is_refused(tmp_path: Path, key: str) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            token = page_token(f"ListReconcileStates {StatesQuery()}", key)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.states(page_token=token)
+            assert refused(caught.value).reason == "INVALID_PAGE_TOKEN"
 
     asyncio.run(scenario())
 
