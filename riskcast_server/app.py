@@ -42,7 +42,7 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
     `on_ready` is given the bound port. Raises ListenError, StoreRefused, and whatever ended the committer.
     """
     async with (
-        open_store(settings.database_url) as store,
+        open_store(settings.database_url, statements_cached=settings.database_statements_cached) as store,
         committing(store, utc_now) as committer,
         ledgers(settings.omen_targets) as omens,
     ):

@@ -20,7 +20,14 @@ class RiskcastSettings(BaseSettings):
 
     listen: str = Field("127.0.0.1:50052", description="host:port the server listens on; port 0 takes a free one")
     database_url: str = Field(
-        "sqlite:///riskcast.db", description="sqlite:///relative/path or sqlite:////absolute/path"
+        "sqlite:///riskcast.db",
+        repr=False,  # it may hold a password
+        description="sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/database",
+    )
+    database_statements_cached: int = Field(
+        default=100,
+        ge=0,
+        description="prepared statements kept by a connection to PostgreSQL; 0 behind a pooler of transactions",
     )
     omen_targets: Targets = Field((), description="host:port of each OMEN that Reconcile asks, comma separated")
     reconcile_interval: float = Field(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
-from riskcast_server.cli import ledgers, reconcile, serve, signals, status
+from riskcast_server.cli import db, ledgers, reconcile, serve, signals, status
 
 app = typer.Typer(
     add_completion=False, help="Stores each signal exactly once.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -16,6 +16,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("status")(status.status)
 app.add_typer(signals.app, name="signals")
 app.add_typer(ledgers.app, name="ledgers")
+app.add_typer(db.app, name="db")
 
 
 def show_version(is_asked: bool) -> None:

@@ -8,9 +8,9 @@ import typer
 
 import serving
 from riskcast_server import app as server
+from riskcast_server.cli.db import refusals
 from riskcast_server.settings import RiskcastSettings
-from riskcast_server.store import StoreRefused, StoreUnknown
-from serving.console import Exit, run_command, say
+from serving.console import run_command
 from serving.exposure import refuse_exposure
 from serving.settings import load
 
@@ -21,11 +21,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     serving.configure_logging()
-    try:
+    with refusals():
         run_command(_serve(port_file, insecure))
-    except StoreRefused as refused:
-        say(str(refused))
-        raise typer.Exit(Exit.USAGE if isinstance(refused, StoreUnknown) else Exit.UNAVAILABLE) from refused
 
 
 async def _serve(port_file: Path | None, insecure: bool) -> None:

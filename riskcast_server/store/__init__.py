@@ -1,6 +1,7 @@
 """RiskCast's memory. `open_store` picks the technology by the URL; `contract` says what each of them does."""
 
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 from riskcast_server.store.contract import (
     Failure,
@@ -16,7 +17,8 @@ from riskcast_server.store.contract import (
     StoreRefused,
     StoreUnknown,
 )
-from riskcast_server.store.sqlite import open_sqlite
+from riskcast_server.store.postgres import migrate, open_postgres
+from riskcast_server.store.sqlite import back_up, open_sqlite
 
 __all__ = [
     "Failure",
@@ -31,18 +33,52 @@ __all__ = [
     "Store",
     "StoreRefused",
     "StoreUnknown",
+    "back_up_store",
+    "migrate_store",
     "open_store",
 ]
 
-SCHEME = "sqlite:///"
+SQLITE = "sqlite:///"
+POSTGRES = ("postgresql://", "postgres://")
+UNKNOWN = "the database URL must be sqlite:///path or postgresql://user:password@host/database"
+
+TIMEOUT_S = 10.0  # how long a verb waits for a lock or an answer
+STATEMENTS_CACHED = 100  # of a connection; 0 where the next statement may run in another session: behind a pooler
 
 
-def open_store(url: str, *, busy_timeout_s: float = 10.0) -> AbstractAsyncContextManager[Store]:
-    """Opens and, where it is older than this program, brings the schema up to date; closes on leaving.
+def open_store(
+    url: str, *, timeout_s: float = TIMEOUT_S, statements_cached: int = STATEMENTS_CACHED
+) -> AbstractAsyncContextManager[Store]:
+    """Opens; closes on leaving. An older SQLite schema is brought up to date; in PostgreSQL `migrate_store` does that.
 
-    `url` is sqlite:///relative/path or sqlite:////absolute/path: StoreUnknown for anything else, StoreRefused when it
-    cannot be used safely.
+    `url` is sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/database: StoreUnknown
+    for anything else, StoreRefused when it cannot be used safely, both in one line that does not repeat it.
     """
-    if not url.startswith(SCHEME) or url == SCHEME:
-        raise StoreUnknown("the database URL must be sqlite:///path")
-    return open_sqlite(url.removeprefix(SCHEME), busy_timeout_s)
+    if url.startswith(POSTGRES):
+        return open_postgres(url, timeout_s, statements_cached)
+    return open_sqlite(_path(url), timeout_s)
+
+
+async def migrate_store(url: str, *, statements_cached: int = STATEMENTS_CACHED) -> None:
+    """Brings the schema up to date. Raises as `open_store` does."""
+    if url.startswith(POSTGRES):
+        await migrate(url, statements_cached=statements_cached)
+    else:
+        async with open_sqlite(_path(url), TIMEOUT_S):
+            pass
+
+
+def back_up_store(url: str, target: Path) -> None:
+    """Copies what is committed into a new file, while a server runs or not.
+
+    StoreUnknown for any store but SQLite; StoreRefused when there is such a file, or it cannot be made.
+    """
+    if url.startswith(POSTGRES):
+        raise StoreUnknown("a PostgreSQL database is backed up by pg_dump")
+    back_up(Path(_path(url)), target)
+
+
+def _path(url: str) -> str:
+    if not url.startswith(SQLITE) or url == SQLITE:
+        raise StoreUnknown(UNKNOWN)
+    return url.removeprefix(SQLITE)

@@ -1,7 +1,7 @@
 """What the stores of every technology share: the columns of a row, and which coverage to check next. No SQL dialect."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -20,6 +20,8 @@ PLACE = "ledger_id, partition, segment_id, segment_ordinal, record_index"
 
 STATE = """ledger_id, partition, fence, status, reason, ledger_record_count, highwater_sequence, manifest_revision,
     run_id, finished_at, missing_record_count, replayed_record_count, failed_record_count, extra_record_count"""
+
+SEGMENTS_PER_STATEMENT = 500  # below SQLite's limit of parameters; other questions are answered in between
 
 DAY_US = 24 * 3600 * 1_000_000
 
@@ -161,6 +163,16 @@ def bounds_of(query: SignalQuery, after: SignalKey | None) -> tuple[SignalKey | 
     keys = [(at, "") for at in begins if at is not None]  # no signal_id is "", so that the first one is behind it
     last = max(keys + ([after] if after else []), default=None)
     return last, min((at for at in ends if at is not None), default=None)
+
+
+def portions(segment_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Of a size that one statement takes."""
+    for start in range(0, len(segment_ids), SEGMENTS_PER_STATEMENT):
+        yield segment_ids[start : start + SEGMENTS_PER_STATEMENT]
+
+
+def microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
 
 
 def day_of(partition: str) -> tuple[int, int]:

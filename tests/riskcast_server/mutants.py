@@ -5,6 +5,8 @@ from tests.mutation import Mutants
 DATABASE = "riskcast_server.store.sqlite.database"
 FILE = "riskcast_server.store.sqlite.file"
 STORE = "riskcast_server.store.sqlite.store"
+POSTGRES = "riskcast_server.store.postgres.store"
+POSTGRES_DATABASE = "riskcast_server.store.postgres.database"
 
 MUTANTS: Mutants = {
     "synchronous=NORMAL": (  # and what reads it back believes in it
@@ -37,5 +39,20 @@ MUTANTS: Mutants = {
     "coverage trusted without counting": (
         (STORE, 'if (cached or 0) == counted and (found := maybe_coverage(intervals or "", counted)):',
                 'if found := maybe_coverage(intervals or "", cached or 0):'),
+    ),
+    "PostgreSQL: places given out without holding the segment": (
+        (POSTGRES, "ORDER BY ledger_id, segment_id FOR UPDATE", "ORDER BY ledger_id, segment_id"),
+    ),
+    "PostgreSQL: nothing in order": (
+        (POSTGRES, "ORDER BY ledger_id, segment_id FOR UPDATE", "ORDER BY segment_id DESC FOR UPDATE"),
+        (POSTGRES, "sorted(segments.items(), key=_segment)", "segments.items()"),
+        (POSTGRES, "sorted(values_of(row) for row in plan.rows)", "[values_of(row) for row in plan.rows]"),
+    ),
+    "PostgreSQL: another replica's signal taken for its own": (
+        (POSTGRES, "        raise Outrun\n", "        pass\n"),
+    ),
+    "PostgreSQL: synchronous_commit as it comes": (
+        (POSTGRES_DATABASE, "'remote_apply' ELSE 'on' END",
+                            "'remote_apply' ELSE current_setting('synchronous_commit') END"),
     ),
 }  # fmt: skip

@@ -22,8 +22,9 @@ from riskcast_server.services.ingest import WINDOW_BATCHES, IngestService
 from riskcast_server.settlement import Entry, Outcome
 from riskcast_server.store import Store, open_store
 from riskcast_server.store.sqlite import SqliteStore
+from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import LEDGER, event, record
-from tests.riskcast_server.running import refused, riskcast, served, url
+from tests.riskcast_server.running import refused, riskcast, served
 from tests.riskcast_server.test_settlement import good
 
 
@@ -47,9 +48,9 @@ class Gated:
         return outcomes
 
 
-def test_a_client_that_leaves_after_the_commit_finds_its_signal_stored_when_it_repeats(tmp_path: Path) -> None:
+def test_a_client_that_leaves_after_the_commit_finds_its_signal_stored_when_it_repeats(database: Database) -> None:
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(database.url) as store:
             gated = Gated(store)
             async with served(gated) as client:
                 for number in range(50):
@@ -74,9 +75,9 @@ def test_a_client_that_leaves_after_the_commit_finds_its_signal_stored_when_it_r
     asyncio.run(scenario())
 
 
-def test_nobody_is_answered_before_the_store_has_answered(tmp_path: Path) -> None:
+def test_nobody_is_answered_before_the_store_has_answered(database: Database) -> None:
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(database.url) as store:
             gated = Gated(store)
             async with committing(gated, utc_now) as committer:
                 waiting = committer.submit([good("a", 1)])
@@ -88,9 +89,9 @@ def test_nobody_is_answered_before_the_store_has_answered(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
-def test_what_arrives_while_one_batch_commits_is_the_next_batch(tmp_path: Path) -> None:
+def test_what_arrives_while_one_batch_commits_is_the_next_batch(sqlite_database: Database) -> None:
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(sqlite_database.url) as store:
             gated = Gated(store)
             async with committing(gated, utc_now) as committer:
                 first = committer.submit([good("a", 1)])
@@ -106,9 +107,9 @@ def test_what_arrives_while_one_batch_commits_is_the_next_batch(tmp_path: Path) 
     asyncio.run(scenario())
 
 
-def test_a_full_queue_is_refused_with_a_delay_and_nothing_of_it_is_stored(tmp_path: Path) -> None:
+def test_a_full_queue_is_refused_with_a_delay_and_nothing_of_it_is_stored(sqlite_database: Database) -> None:
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(sqlite_database.url) as store:
             committer = Committer(store, utc_now)
             many = [good(f"s{index}", None) for index in range(QUEUE_RECORDS_MAX)]
             taken = committer.submit(many)
@@ -142,10 +143,10 @@ def test_a_committer_that_dies_fails_its_callers_at_once_and_ends_the_server(
 
 
 def test_a_committer_that_dies_fails_the_batch_in_hand_and_what_is_queued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(sqlite_database.url) as store:
             committer = Committer(store, utc_now)
             waiting = [committer.submit([good("a", 1)])]
 
@@ -164,7 +165,7 @@ def test_a_committer_that_dies_fails_the_batch_in_hand_and_what_is_queued(
     asyncio.run(scenario())
 
 
-def test_a_stream_reads_no_further_ahead_than_its_window(tmp_path: Path) -> None:
+def test_a_stream_reads_no_further_ahead_than_its_window(sqlite_database: Database) -> None:
     async def requests() -> AsyncIterator[IngestStreamRequest]:
         yield IngestStreamRequest(hello=IngestHello(ledger_id=LEDGER))
         for index in range(1, 3 * WINDOW_BATCHES):
@@ -172,7 +173,7 @@ def test_a_stream_reads_no_further_ahead_than_its_window(tmp_path: Path) -> None
             yield IngestStreamRequest(batch=IngestBatch(records=[record(index)]))
 
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(sqlite_database.url) as store:
             gated = Gated(store)
             async with committing(gated, utc_now) as committer:
                 context: Any = None
@@ -190,9 +191,9 @@ def test_a_stream_reads_no_further_ahead_than_its_window(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
-def test_leaving_the_block_commits_what_is_queued(tmp_path: Path) -> None:
+def test_leaving_the_block_commits_what_is_queued(database: Database) -> None:
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(database.url) as store:
             async with committing(store, utc_now) as committer:
                 queued = committer.submit([good("a", 1)])
             assert queued.done()
@@ -203,9 +204,9 @@ def test_leaving_the_block_commits_what_is_queued(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_stream_that_is_cut_leaves_its_batches_committed(tmp_path: Path) -> None:
+def test_a_stream_that_is_cut_leaves_its_batches_committed(database: Database) -> None:
     async def scenario() -> None:
-        async with open_store(url(tmp_path)) as store:
+        async with open_store(database.url) as store:
             gated = Gated(store)
             async with served(gated) as client:
                 async with client.stream() as stream:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import grpc
 import pytest
@@ -13,6 +12,7 @@ from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_DUPLICATE, RECORD_OUTC
 from riskcast.v1.reconcile_service_pb2 import ListReconcileStatesRequest
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest
+from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import LEDGER, SEGMENT, event, position, record, with_long_id
 from tests.riskcast_server.running import Client, refused, riskcast
 
@@ -24,16 +24,18 @@ async def outcome(client: Client, number: int) -> ingest_pb.IngestResponse | Err
         return refused(error)
 
 
-def test_64_concurrent_ingests_of_one_id_give_one_ok_and_63_repeats_with_one_ack_id_and_one_row(tmp_path: Path) -> None:
-    asyncio.run(raced(tmp_path, range(100)))
+def test_64_concurrent_ingests_of_one_id_give_one_ok_and_63_repeats_with_one_ack_id_and_one_row(
+    database: Database,
+) -> None:
+    asyncio.run(raced(database.url, range(100)))
 
 
 @pytest.mark.soak
-def test_64_concurrent_ingests_of_each_of_a_thousand_ids_give_one_row(tmp_path: Path, soak_seed: int) -> None:
-    asyncio.run(raced(tmp_path, range(soak_seed, soak_seed + 1000)))
+def test_64_concurrent_ingests_of_each_of_a_thousand_ids_give_one_row(database: Database, soak_seed: int) -> None:
+    asyncio.run(raced(database.url, range(soak_seed, soak_seed + 1000)))
 
 
-async def raced(at: Path | str, numbers: Sequence[int]) -> None:
+async def raced(at: str, numbers: Sequence[int]) -> None:
     async with riskcast(at) as client:
         for number in numbers:
             outcomes = await asyncio.gather(*(outcome(client, number) for _ in range(64)))
@@ -50,9 +52,11 @@ async def raced(at: Path | str, numbers: Sequence[int]) -> None:
         assert await client.count() == len(numbers)
 
 
-def test_a_repeat_carries_the_original_ack_id_and_time_in_details_metadata_and_trailer(tmp_path: Path) -> None:
+def test_a_repeat_carries_the_original_ack_id_and_time_in_details_metadata_and_trailer(
+    database: Database,
+) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             first = await client.ingest(event(1))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await client.ingest(event(1))
@@ -72,9 +76,9 @@ def test_a_repeat_carries_the_original_ack_id_and_time_in_details_metadata_and_t
     asyncio.run(scenario())
 
 
-def test_a_repeat_with_other_content_says_so_and_leaves_the_row_as_it_was(tmp_path: Path) -> None:
+def test_a_repeat_with_other_content_says_so_and_leaves_the_row_as_it_was(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             await client.ingest(event(1))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await client.ingest(event(1, title="Something else"))
@@ -87,18 +91,20 @@ def test_a_repeat_with_other_content_says_so_and_leaves_the_row_as_it_was(tmp_pa
     asyncio.run(scenario())
 
 
-def test_an_event_is_known_by_any_prefix_of_its_digest_but_each_is_a_signal_of_its_own(tmp_path: Path) -> None:
+def test_an_event_is_known_by_any_prefix_of_its_digest_but_each_is_a_signal_of_its_own(
+    database: Database,
+) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             acks = {(await client.ingest(with_long_id(event(1), digits))).ack_id for digits in (12, 32, 64)}
             assert len(acks) == await client.count() == 3
 
     asyncio.run(scenario())
 
 
-def test_what_a_client_says_of_a_position_is_kept_and_hides_no_record_of_the_ledger(tmp_path: Path) -> None:
+def test_what_a_client_says_of_a_position_is_kept_and_hides_no_record_of_the_ledger(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             await client.ingest(event(1), position(1))
             await client.ingest(event(2), position(1))
             stored = (await client.signals.GetSignal(GetSignalRequest(signal_id=event(2).signal_id), timeout=5)).signal
@@ -123,10 +129,10 @@ def test_what_a_client_says_of_a_position_is_kept_and_hides_no_record_of_the_led
     ],
 )
 def test_an_event_that_cannot_be_stored_is_refused_with_its_reason_and_leaves_nothing(
-    tmp_path: Path, change: dict[str, str], reason: str, field: str | None
+    database: Database, change: dict[str, str], reason: str, field: str | None
 ) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             wrong = event(1)
             for name, value in change.items():
                 setattr(wrong, name, value)
@@ -140,9 +146,9 @@ def test_an_event_that_cannot_be_stored_is_refused_with_its_reason_and_leaves_no
     asyncio.run(scenario())
 
 
-def test_questions_that_have_no_answer_say_why(tmp_path: Path) -> None:
+def test_questions_that_have_no_answer_say_why(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             signals, states = client.signals, ReconcileServiceStub(client.channel)
             for question, reason in (
                 (signals.GetSignal(GetSignalRequest(signal_id="OMEN-0"), timeout=5), "INVALID_SIGNAL"),

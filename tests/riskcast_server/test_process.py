@@ -16,10 +16,11 @@ from contract.identity import ack_id
 from omen.v1.ledger_record_pb2 import LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED, IngestHelloResult
+from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import SEGMENT, event, records
 from tests.riskcast_server.omen import omen
 from tests.riskcast_server.process import Server, run, server
-from tests.riskcast_server.running import Client, Stream, riskcast, sql, url
+from tests.riskcast_server.running import Client, Stream, riskcast, sql
 
 KILLS, BATCHES, BATCH = 10, 30, 20
 EVERY = KILLS * BATCHES * BATCH
@@ -79,17 +80,17 @@ async def check_what_is_left(database_url: str, acks: dict[int, str]) -> None:
 
 
 def test_after_kill_9_under_load_everything_acknowledged_is_there_and_a_resend_gets_the_same_ack_ids(
-    tmp_path: Path,
+    tmp_path: Path, database: Database
 ) -> None:
     chance, acks = random.Random(4), dict[int, str]()
     for turn in range(KILLS):
         again = batches_of(turn - 1) if turn else []
         kill_after = len(again) + chance.randrange(1, BATCHES // 2)
-        with server(tmp_path, RISKCAST_DATABASE_URL=url(tmp_path)) as running:
+        with server(tmp_path, RISKCAST_DATABASE_URL=database.url) as running:
             asyncio.run(load(running, again + batches_of(turn), kill_after, acks))
             assert running.child.wait() == -signal.SIGKILL
         assert turn * BATCHES * BATCH < len(acks) < (turn + 1) * BATCHES * BATCH
-    asyncio.run(check_what_is_left(url(tmp_path), acks))
+    asyncio.run(check_what_is_left(database.url, acks))
 
 
 def test_a_server_answers_its_commands_refuses_a_second_one_and_ends_with_exit_code_0(tmp_path: Path) -> None:

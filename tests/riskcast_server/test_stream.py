@@ -12,6 +12,7 @@ from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as pb
 from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest
+from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import DAY, LEDGER, OTHER_LEDGER, SEGMENT, event, position, record, records
 from tests.riskcast_server.running import refused, riskcast, sql
 
@@ -20,9 +21,9 @@ CONFLICT, REJECTED = pb.RECORD_OUTCOME_CONFLICT, pb.RECORD_OUTCOME_REJECTED
 OTHER_SEGMENT = bytes(16)
 
 
-def test_a_hello_answers_what_is_settled_of_the_segments_asked_about(tmp_path: Path) -> None:
+def test_a_hello_answers_what_is_settled_of_the_segments_asked_about(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             elsewhere = record(9, at=position(1, segment_id=OTHER_SEGMENT, ordinal=2))
             await client.deliver([*records([1, 2, 5]), record(6, b"no event"), record(7, event(1)), elsewhere])
             hello = await client.hello(bytes([7] * 16), SEGMENT)
@@ -36,24 +37,24 @@ def test_a_hello_answers_what_is_settled_of_the_segments_asked_about(tmp_path: P
     asyncio.run(scenario())
 
 
-def test_rows_deleted_behind_the_servers_back_are_missing_from_the_next_hello(tmp_path: Path) -> None:
+def test_rows_deleted_behind_the_servers_back_are_missing_from_the_next_hello(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             await client.deliver([*records(range(1, 6)), record(6, event(3))])
-            sql(tmp_path, "DELETE FROM signals WHERE record_index = 3")
+            await database.sql("DELETE FROM signals WHERE record_index = 3")
             assert (await client.hello()).settled_count == 4
             [settled] = (await client.hello(SEGMENT)).settled
             assert list(settled.ranges) == [IndexRange(first=1, last=2), IndexRange(first=4, last=5)]
-            sql(tmp_path, "DELETE FROM coverage")
+            await database.sql("DELETE FROM coverage")
             assert list((await client.hello(SEGMENT)).settled) == [settled]
-            assert sql(tmp_path, "SELECT intervals, settled_count FROM coverage") == [("1-2,4-5", 4)]
+            assert await database.sql("SELECT intervals, settled_count FROM coverage") == [("1-2,4-5", 4)]
 
     asyncio.run(scenario())
 
 
-def test_each_record_gets_its_own_outcome_and_a_bad_one_fails_itself_only(tmp_path: Path) -> None:
+def test_each_record_gets_its_own_outcome_and_a_bad_one_fails_itself_only(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             untitled = event(3, title="")
             wrong_id = event(4)
             wrong_id.signal_id = event(5).signal_id
@@ -81,11 +82,11 @@ def test_each_record_gets_its_own_outcome_and_a_bad_one_fails_itself_only(tmp_pa
     asyncio.run(scenario())
 
 
-def test_another_event_under_the_same_id_is_a_conflict_and_both_hashes_are_named(tmp_path: Path) -> None:
+def test_another_event_under_the_same_id_is_a_conflict_and_both_hashes_are_named(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             await client.deliver([record(1)])
-            sql(tmp_path, "UPDATE signals SET input_event_hash = 'sha256:' || ?", "0" * 64)
+            await database.sql("UPDATE signals SET input_event_hash = 'sha256:' || ?", "0" * 64)
             [result] = await client.deliver([record(2, event(1))])
             assert (result.outcome, result.error.reason) == (CONFLICT, "SIGNAL_ID_CONFLICT")
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -98,9 +99,11 @@ def test_another_event_under_the_same_id_is_a_conflict_and_both_hashes_are_named
     asyncio.run(scenario())
 
 
-def test_a_record_emitted_ahead_of_this_clock_is_stored_from_a_ledger_and_refused_from_a_caller(tmp_path: Path) -> None:
+def test_a_record_emitted_ahead_of_this_clock_is_stored_from_a_ledger_and_refused_from_a_caller(
+    database: Database,
+) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             ahead = event(1)
             ahead.emitted_at.FromDatetime(datetime(2099, 1, 1, tzinfo=UTC))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -129,21 +132,21 @@ def test_a_hello_names_no_more_ranges_than_one_message_holds(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
-def test_a_record_redriven_after_its_rejection_becomes_a_row(tmp_path: Path) -> None:
+def test_a_record_redriven_after_its_rejection_becomes_a_row(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             await client.deliver([record(1, b"no event")])
             [result] = await client.deliver([record(1)])
             assert result.outcome == STORED
-            assert sql(tmp_path, "SELECT * FROM settlements") == []
+            assert await database.sql("SELECT * FROM settlements") == []
             assert (await client.hello()).settled_count == 1
 
     asyncio.run(scenario())
 
 
-def test_batches_in_flight_are_answered_in_order(tmp_path: Path) -> None:
+def test_batches_in_flight_are_answered_in_order(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client, client.stream() as stream:
+        async with riskcast(database.url) as client, client.stream() as stream:
             for start in range(1, 200, 10):
                 await stream.send(records(range(start, start + 10)))
             await stream.call.done_writing()
@@ -158,9 +161,9 @@ def test_batches_in_flight_are_answered_in_order(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_newer_major_version_ends_the_stream_and_settles_nothing_of_its_batch(tmp_path: Path) -> None:
+def test_a_newer_major_version_ends_the_stream_and_settles_nothing_of_its_batch(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             newer = event(3)
             newer.schema_version = "2.0.0"
             async with client.stream() as stream:
@@ -196,10 +199,10 @@ def stray(**changes: object) -> LedgerRecord:
     ],
 )
 def test_a_batch_out_of_bounds_ends_the_stream_and_names_the_field(
-    tmp_path: Path, batch: list[LedgerRecord], field: str
+    database: Database, batch: list[LedgerRecord], field: str
 ) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await client.deliver(batch)
             error = refused(caught.value)
@@ -209,9 +212,9 @@ def test_a_batch_out_of_bounds_ends_the_stream_and_names_the_field(
     asyncio.run(scenario())
 
 
-def test_a_stream_without_a_hello_is_refused(tmp_path: Path) -> None:
+def test_a_stream_without_a_hello_is_refused(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             call = client.ingest_stub.IngestStream(timeout=5)
             await call.write(pb.IngestStreamRequest(batch=pb.IngestBatch(records=records([1]))))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -224,9 +227,9 @@ def test_a_stream_without_a_hello_is_refused(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_the_bytes_are_stored_as_they_came_unknown_fields_included(tmp_path: Path) -> None:
+def test_the_bytes_are_stored_as_they_came_unknown_fields_included(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             future = b"\xfa\x7f\x05later" + event(1).SerializeToString()  # field 2047, before all known ones
             await client.deliver([record(1, future)])
             stored = await client.signals.GetSignal(GetSignalRequest(signal_id=event(1).signal_id), timeout=5)
@@ -240,9 +243,9 @@ def test_the_bytes_are_stored_as_they_came_unknown_fields_included(tmp_path: Pat
     asyncio.run(scenario())
 
 
-def test_counts_are_by_ledger_and_partition(tmp_path: Path) -> None:
+def test_counts_are_by_ledger_and_partition(database: Database) -> None:
     async def scenario() -> None:
-        async with riskcast(tmp_path) as client:
+        async with riskcast(database.url) as client:
             late = record(3, at=position(1, segment_id=OTHER_SEGMENT, partition=f"{DAY}-late"))
             await client.deliver([*records([1, 2]), late])
             await client.ingest(event(4))

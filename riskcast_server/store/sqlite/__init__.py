@@ -1,5 +1,6 @@
 """The store in one SQLite file: zero set-up, one writing connection, readers beside it."""
 
+from riskcast_server.store.sqlite.backup import back_up
 from riskcast_server.store.sqlite.store import SqliteStore, open_sqlite
 
-__all__ = ["SqliteStore", "open_sqlite"]
+__all__ = ["SqliteStore", "back_up", "open_sqlite"]

@@ -12,7 +12,7 @@ import structlog
 
 from contract.errors import ContractError, Reason
 from riskcast_server.store.contract import StoreRefused
-from riskcast_server.store.sqlite.file import connected, locked
+from riskcast_server.store.sqlite.file import connected, locked, log_of, set_log_aside
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,7 @@ class Database:
         self._is_sound = False
         self._is_closed = False
         self._inode = 0
+        self._log_inode = 0
         self.writer: aiosqlite.Connection
         self.reader: aiosqlite.Connection
 
@@ -67,6 +68,8 @@ class Database:
                     await self.writer.execute("BEGIN IMMEDIATE")
                     yield self.writer
                     await self.writer.commit()
+                    if not self._is_usable():
+                        raise Moved("another file took its place meanwhile")
                 except BaseException:
                     await self.writer.rollback()
                     raise
@@ -82,6 +85,7 @@ class Database:
         connections = connected(self._path, self._busy_timeout_s, may_create=may_create)
         self.writer, self.reader = await self._stack.enter_async_context(connections)
         self._inode = self._path.stat().st_ino
+        self._log_inode = log_of(self._path).stat().st_ino
         self._is_sound = True
 
     async def _make_sure(self) -> None:
@@ -91,14 +95,20 @@ class Database:
         self._is_sound = False
         await self._stack.aclose()
         try:
+            if not self._is_ours():
+                set_log_aside(self._path, self._log_inode)
             await self._open(may_create=False)
-        except StoreRefused as refused:
-            raise Moved(str(refused)) from refused
+        except (StoreRefused, OSError) as error:
+            raise Moved(str(error)) from error
         log.warning("store_opened_anew", path=str(self._path))
 
     def _is_usable(self) -> bool:
+        return self._is_sound and self._is_ours()
+
+    def _is_ours(self) -> bool:
+        """Whether the file that is open still has its name."""
         try:
-            return self._is_sound and self._path.stat().st_ino == self._inode
+            return self._path.stat().st_ino == self._inode
         except OSError:
             return False
 

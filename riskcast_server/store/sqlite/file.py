@@ -5,9 +5,7 @@ WAL with synchronous=FULL is what survives a power cut; every other combination 
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from importlib import resources
-from importlib.resources.abc import Traversable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +13,7 @@ import aiosqlite
 from filelock import FileLock, Timeout
 
 from riskcast_server.store.contract import StoreRefused
+from riskcast_server.store.schema import migrations, newer_schema
 
 SYNCHRONOUS_FULL = 2  # what PRAGMA synchronous answers for FULL
 
@@ -23,7 +22,7 @@ SYNCHRONOUS_FULL = 2  # what PRAGMA synchronous answers for FULL
 def locked(path: Path) -> Iterator[None]:
     """The file is ours alone. StoreRefused in one line when another RiskCast has it."""
     with ExitStack() as stack:
-        with _refusing(path):
+        with refusing(path):
             path.parent.stat()  # FileLock would make the directory, and a mistyped path would become an empty store
             stack.enter_context(FileLock(f"{path}.lock", timeout=0))
         yield
@@ -35,7 +34,7 @@ async def connected(
 ) -> AsyncIterator[tuple[aiosqlite.Connection, aiosqlite.Connection]]:
     """The one writing connection and a read-only one, schema up to date. StoreRefused in one line otherwise."""
     async with AsyncExitStack() as stack:
-        with _refusing(path):
+        with refusing(path):
             writer = await stack.enter_async_context(_connection(path, "rwc" if may_create else "rw", busy_timeout_s))
             await make_durable(writer, path)
             await _migrate(writer, path)
@@ -44,14 +43,35 @@ async def connected(
         yield writer, reader
 
 
+def log_of(path: Path) -> Path:
+    """The write-ahead log: commits that are not in the file yet."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def set_log_aside(path: Path, inode: int) -> None:
+    """Once another file has taken its place: SQLite would play the log of the old one into the new one, and ruin it.
+
+    It is kept, in case the old file was only moved away. A log that came with the new file has another inode.
+    """
+    log = log_of(path)
+    with suppress(FileNotFoundError):
+        if log.stat().st_ino == inode:
+            log.replace(f"{log}.replaced")
+
+
 def _connection(path: Path, mode: str, busy_timeout_s: float) -> aiosqlite.Connection:
     # isolation_level=None: transactions begin and end where the code says so.
-    uri = f"file:{quote(str(path))}?mode={mode}"
-    return aiosqlite.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None)
+    return aiosqlite.connect(uri(path, mode), uri=True, timeout=busy_timeout_s, isolation_level=None)
+
+
+def uri(path: Path, mode: str) -> str:
+    """`mode`: ro, rw (the file must be there) or rwc."""
+    return f"file:{quote(str(path))}?mode={mode}"
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
+    """What the system or the database says of the file becomes StoreRefused in one line."""
     # The system lets go of the lock when the process dies, whatever way: it is never stale.
     try:
         yield
@@ -74,9 +94,9 @@ async def make_durable(writer: aiosqlite.Connection, path: Path) -> None:
 async def _migrate(writer: aiosqlite.Connection, path: Path) -> None:
     """Applies what is newer than the file's user_version, each in a transaction of its own."""
     version = int(await answer(writer, "PRAGMA user_version"))
-    scripts = migrations()
+    scripts = migrations("riskcast_server.store.sqlite")
     if version > len(scripts):
-        raise StoreRefused(f"{path} has schema version {version}; this program knows {len(scripts)}: upgrade it")
+        raise newer_schema(path, version, len(scripts))
     for number, script in enumerate(scripts, start=1):
         if number > version:
             sql = script.read_text("utf-8")
@@ -91,15 +111,6 @@ async def _sync_log(writer: aiosqlite.Connection) -> None:
     """
     version = await answer(writer, "PRAGMA user_version")
     await writer.execute(f"PRAGMA user_version = {version}")
-
-
-def migrations() -> list[Traversable]:
-    """The numbered scripts in order, from 0001 without a gap."""
-    folder = resources.files("riskcast_server.store.sqlite") / "migrations"
-    scripts = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
-    if [int(script.name[:4]) for script in scripts] != list(range(1, len(scripts) + 1)):
-        raise StoreRefused("the schema scripts of this installation are not numbered without a gap")
-    return scripts
 
 
 async def answer(connection: aiosqlite.Connection, sql: str) -> int | str:

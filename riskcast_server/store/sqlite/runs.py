@@ -7,7 +7,7 @@ import aiosqlite
 from contract.coverage import Coverage
 from riskcast.v1.reconcile_service_pb2 import ReconcileState
 from riskcast_server.store.contract import HISTORY_KEPT, Kept, Lease, SegmentCoverage, StateKey, StatesQuery
-from riskcast_server.store.rows import STATE, lease_lost, state_of, state_values_of
+from riskcast_server.store.rows import STATE, lease_lost, microseconds, state_of, state_values_of
 from riskcast_server.store.sqlite.database import NOW, Database
 
 # Nobody else holds the name, or not any more: one statement decides and takes it.
@@ -111,10 +111,6 @@ class SqliteRuns:
         for segment_id, intervals in await self._database.read(ACCEPTED, (ledger_id,)):
             accepted[segment_id] = accepted.get(segment_id, Coverage()) | Coverage.decode(intervals)
         return accepted
-
-
-def microseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000)
 
 
 async def _lease(writer: aiosqlite.Connection, name: str) -> Lease:

@@ -1,7 +1,7 @@
 """Signals, what of each ledger is settled, and its cache."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from riskcast_server.store.rows import (
     least_recently_counted,
     maybe_coverage,
     place_of,
+    portions,
     row_of,
     values_of,
 )
@@ -30,7 +31,6 @@ from riskcast_server.store.sqlite.runs import SqliteRuns
 log = structlog.get_logger(__name__)
 
 ROWS_PER_STATEMENT = 256  # one message of a stream; every statement waits for the interpreter's lock once
-SEGMENTS_PER_STATEMENT = 500  # far below SQLite's limit of parameters; other readers are answered in between
 
 INSERT_ROWS = f"INSERT INTO signals ({ROW})"
 
@@ -148,7 +148,7 @@ class SqliteStore:
             cached = await self._cached(ledger_id, segment_ids)
             settled = {each.segment_id: found for each in cached if (found := each.maybe_settled())}
             to_count = least_recently_counted(segment_ids, cached, counted_max)
-        for asked in _portions(to_count):
+        for asked in portions(to_count):
             settled |= await self._counted(ledger_id, asked)
         if counted_max is not None and to_count:
             await self._note_counted(ledger_id, to_count)
@@ -188,13 +188,13 @@ class SqliteStore:
 
     async def _cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
         cached: list[CachedCoverage] = []
-        for asked in _portions(segment_ids):
+        for asked in portions(segment_ids):
             sql = CACHED_COVERAGE.format(asked=", ".join("?" * len(asked)))
             cached += [CachedCoverage(*each) for each in await self._database.read(sql, (ledger_id, *asked))]
         return cached
 
     async def _counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> dict[bytes, Coverage]:
-        """Of at most SEGMENTS_PER_STATEMENT segments."""
+        """Of one portion of segments."""
         settled: dict[bytes, Coverage] = {}
         sql = COUNTED_COVERAGE.format(asked=", ".join(f"(?{number})" for number in range(2, len(segment_ids) + 2)))
         for segment_id, intervals, cached, counted in await self._database.read(sql, (ledger_id, *segment_ids)):
@@ -220,11 +220,6 @@ class SqliteStore:
     async def _note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
         async with self._database.transaction() as writer:
             await writer.executemany(NOTE_COUNTED, [(ledger_id, segment_id) for segment_id in segment_ids])
-
-
-def _portions(segment_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(segment_ids), SEGMENTS_PER_STATEMENT):
-        yield segment_ids[start : start + SEGMENTS_PER_STATEMENT]
 
 
 def selection(query: SignalQuery, after: SignalKey | None, limit: int) -> tuple[str, list[Any]]:
