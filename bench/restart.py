@@ -14,14 +14,15 @@ from pathlib import Path
 
 from bench.ledger_append import PAYLOAD_BYTES, fill
 from bench.processes import server
-from bench.rounds import Figure, measure
+from bench.rounds import Figure, Scale, measure
 from ledger.format import frame_bytes
 
 _FREE_BYTES_KEPT = 1 << 30
 
 
-def restart_figures(folder: Path, count: int, rounds: int) -> list[Figure]:
+def figures(scale: Scale) -> list[Figure]:
     """With what the page cache holds, and with the ledger's own files dropped from it."""
+    folder, count = scale.folder, scale.restarted_records
     needed = count * frame_bytes(PAYLOAD_BYTES) + _FREE_BYTES_KEPT
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -34,7 +35,7 @@ def restart_figures(folder: Path, count: int, rounds: int) -> list[Figure]:
     )
     cases = (("page cache as it is", killed.started_warm_s), ("page cache dropped", killed.started_cold_s))
     return [
-        Figure(f"restart of {count:,} records, {name}", "s", settings, measure(workload, rounds), at_most=2.0)
+        Figure(f"restart of {count:,} records, {name}", "s", settings, measure(workload, scale.rounds), at_most=2.0)
         for name, workload in cases
     ]
 

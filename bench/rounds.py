@@ -7,9 +7,21 @@ import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 Workload = Callable[[], float]  # runs once, returns what the figure is measured in
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much one run of the benchmark measures, and in which folder."""
+
+    folder: Path
+    rounds: int
+    stored_rows: int  # what RiskCast's store and the ledger beside it hold
+    restarted_records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +67,16 @@ class Figure:
 
 def measure(ours: Workload, rounds: int, theirs: Workload | None = None) -> Measured:
     """Alternates the two, `rounds` times each, after one uncounted run of both."""
-    found = Measured()
-    for _ in range(rounds + 1):
-        if theirs:
-            found.theirs.append(theirs())
-        found.ours.append(ours())
-    return Measured(found.ours[1:], found.theirs[1:])
+    if theirs is None:
+        return Measured(*alternated(rounds, ours))
+    their_rounds, our_rounds = alternated(rounds, theirs, ours)
+    return Measured(our_rounds, their_rounds)
+
+
+def alternated(rounds: int, *workloads: Callable[[], T]) -> list[list[T]]:
+    """What each gave, run in turn `rounds` times, after one uncounted run of each."""
+    found = [[workload() for workload in workloads] for _ in range(rounds + 1)]
+    return [list(of_workload) for of_workload in zip(*found[1:], strict=True)]
 
 
 def environment(rounds: int) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""The databases RiskCast stores in, spoken to without it: what it is compared with, and what happens behind its back."""
+
+import itertools
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import serving
+from riskcast_server.settlement import Row
+from riskcast_server.store import open_store
+from riskcast_server.store.rows import ROW, values_of
+
+LOADED_AT_ONCE = 50_000  # rows a transaction: its write-ahead log stays small
+COLUMNS = [name.strip() for name in ROW.split(",")]
+
+
+class Connection(Protocol):
+    async def insert(self, rows: Iterable[Row]) -> None:
+        """One executemany in one transaction; what is there already stays. On return it is durable."""
+
+    async def load(self, rows: Iterable[Row]) -> None:
+        """As fast as the database can."""
+
+    async def delete(self, signal_ids: Sequence[str]) -> None: ...
+
+
+class Database(Protocol):
+    """`name` is that of the technology, `synced` says what one commit waits for."""
+
+    name: str
+    synced: str
+    url: str
+    ingest_share_min: float | None  # P7: what of plain inserting the door has to reach
+    growth_share_min: float  # P10: what of its rate on a small store it has to keep on a full one
+
+    def connected(self) -> AbstractAsyncContextManager[Connection]: ...
+
+
+Technology = Callable[[str], Database]  # makes an empty one of that name, with RiskCast's own schema
+
+
+@contextmanager
+def technologies(folder: Path) -> Iterator[list[Technology]]:
+    yield [lambda name: SqliteDatabase(folder / f"{name}.db")]
+
+
+class SqliteDatabase:
+    name = "SQLite"
+    synced = "WAL, synchronous=FULL"
+    ingest_share_min = 0.5
+    growth_share_min = 0.5
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path}"
+        self._path = path
+        serving.run(_made(self.url))
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator["SqliteConnection"]:
+        with closing(sqlite3.connect(self._path, isolation_level=None, timeout=10)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            yield SqliteConnection(connection)
+
+
+class SqliteConnection:
+    _INSERT = f"INSERT INTO signals ({ROW}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO NOTHING"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def insert(self, rows: Iterable[Row]) -> None:
+        with self._transaction():
+            self._connection.executemany(self._INSERT, map(values_of, rows))
+
+    async def load(self, rows: Iterable[Row]) -> None:
+        waiting = iter(rows)
+        while portion := list(itertools.islice(waiting, LOADED_AT_ONCE)):
+            await self.insert(portion)
+
+    async def delete(self, signal_ids: Sequence[str]) -> None:
+        with self._transaction():
+            self._connection.executemany("DELETE FROM signals WHERE signal_id = ?", [(each,) for each in signal_ids])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        yield
+        self._connection.execute("COMMIT")
+
+
+async def _made(url: str) -> None:
+    """With RiskCast's own schema."""
+    async with open_store(url):
+        pass

@@ -1,0 +1,137 @@
+"""P7: records through RiskCast's door, against the database alone, given the same rows.
+
+Ours: a RiskCast of its own process and one IngestStream over loopback; every record is parsed, checked against the
+contract, and settled with its coverage. Theirs: this process alone, one executemany a batch, in one transaction, into
+the same tables with the same indexes; what is there already is left as it is.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import serving
+from bench.databases import Database, Technology, technologies
+from bench.events import Events
+from bench.feed import Feed
+from bench.processes import server
+from bench.rounds import Figure, Scale, measure
+from riskcast.v1 import ingest_service_pb2 as pb
+from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
+
+BATCH_RECORDS = 256
+RECORDS = 40 * BATCH_RECORDS  # a round
+IN_FLIGHT = 4  # messages, as OMEN has
+STREAM_TIMEOUT_S = 120.0
+
+
+def figures(scale: Scale) -> list[Figure]:
+    with technologies(scale.folder) as all_of_them:
+        return [figure for technology in all_of_them for figure in _of_technology(scale, technology)]
+
+
+def _of_technology(scale: Scale, technology: Technology) -> Iterator[Figure]:
+    ours, theirs, feed = technology("ingest"), technology("inserts"), Feed(Events(datetime.now(UTC)))
+    cases = (
+        ("distinct", pb.RECORD_OUTCOME_STORED, itertools.count, "new signals"),
+        ("all duplicates", pb.RECORD_OUTCOME_DUPLICATE, repeating, "signals stored before, sent from other positions"),
+    )
+    with riskcast(scale.folder, ours) as target:
+        for name, outcome, numbers, words in cases:
+            streaming = Streaming(target, feed, numbers(), outcome)
+            yield Figure(
+                f"IngestStream, {ours.name}, {name}",
+                "records/s",
+                f"{RECORDS:,} {words}, about 800 bytes each, {BATCH_RECORDS} a message, {IN_FLIGHT} messages in flight, "
+                f"2 processes, {ours.synced}; against 1 process, {BATCH_RECORDS} a transaction, 1 in flight, the same sync",
+                measure(streaming, scale.rounds, Inserting(theirs, Feed(Events(datetime.now(UTC))), numbers())),
+                compared_with="executemany of the same rows",
+                at_least=ours.ingest_share_min,
+            )
+
+
+def repeating() -> Iterator[int]:
+    """The same for every round: the first of those that were stored before."""
+    return itertools.cycle(range(RECORDS))
+
+
+@contextmanager
+def riskcast(folder: Path, database: Database, **settings: str) -> Iterator[str]:
+    """The target of a RiskCast that stores there."""
+    port_file = folder / f"riskcast-{database.name}-{next(_starts)}"
+    settings = {"RISKCAST_LISTEN": "127.0.0.1:0", "RISKCAST_DATABASE_URL": database.url, **settings}
+    with server(port_file, "riskcast_server", **settings) as target:
+        yield target
+
+
+_starts = itertools.count(1)
+
+
+class Streaming:
+    """Records a second, from the first that is sent until the last is acknowledged."""
+
+    def __init__(
+        self, target: str, feed: Feed, numbers: Iterator[int], outcome: pb.RecordOutcome.ValueType, count: int = RECORDS
+    ) -> None:
+        """Every record must end with `outcome`: RuntimeError otherwise."""
+        self._target = target
+        self._feed = feed
+        self._numbers = numbers
+        self._outcome = outcome
+        self._count = count
+
+    def __call__(self) -> float:
+        records = self._feed.records(itertools.islice(self._numbers, self._count))
+        batches = [records[start : start + BATCH_RECORDS] for start in range(0, len(records), BATCH_RECORDS)]
+        requests = [pb.IngestStreamRequest(batch=pb.IngestBatch(records=batch)) for batch in batches]
+        return self._count / serving.run(self._streamed_s(requests))
+
+    async def _streamed_s(self, requests: Sequence[pb.IngestStreamRequest]) -> float:
+        async with serving.channel(self._target) as channel:
+            call = IngestServiceStub(channel).IngestStream(timeout=STREAM_TIMEOUT_S)
+            hello = pb.IngestHello(ledger_id=self._feed.ledger_id)
+            await call.write(pb.IngestStreamRequest(hello=hello))
+            await call.read()
+            began = time.perf_counter()
+            room = asyncio.Semaphore(IN_FLIGHT)
+            async with asyncio.TaskGroup() as both_ways:
+                both_ways.create_task(self._send(call, requests, room))
+                both_ways.create_task(self._receive(call, len(requests), room))
+            return time.perf_counter() - began
+
+    async def _send(self, call: Any, requests: Sequence[pb.IngestStreamRequest], room: asyncio.Semaphore) -> None:
+        for request in requests:
+            await room.acquire()
+            await call.write(request)
+
+    async def _receive(self, call: Any, count: int, room: asyncio.Semaphore) -> None:
+        for _ in range(count):
+            response = await call.read()
+            for result in response.batch.results:
+                if result.outcome != self._outcome:
+                    raise RuntimeError(f"a record ended as {result}")
+            room.release()
+
+
+class Inserting:
+    """Rows a second."""
+
+    def __init__(self, database: Database, feed: Feed, numbers: Iterator[int]) -> None:
+        self._database = database
+        self._feed = feed
+        self._numbers = numbers
+
+    def __call__(self) -> float:
+        rows = list(self._feed.rows(itertools.islice(self._numbers, RECORDS)))
+        return RECORDS / serving.run(self._inserted_s(rows))
+
+    async def _inserted_s(self, rows: Sequence[Any]) -> float:
+        async with self._database.connected() as connection:
+            began = time.perf_counter()
+            for start in range(0, len(rows), BATCH_RECORDS):
+                await connection.insert(rows[start : start + BATCH_RECORDS])
+            return time.perf_counter() - began
