@@ -21,6 +21,7 @@ from bench.real_ledger import RealLedger, omen
 from bench.reconcile import Reconciling
 from bench.rounds import Figure, Measured, Scale, alternated, measure
 from ledger import Ledger, LedgerSettings
+from ledger.positions import sequence_of
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1.ingest_service_pb2 import IngestRequest
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
@@ -65,16 +66,11 @@ def written_and_scanned(directory: Path) -> tuple[float, float]:
 def scanned_per_s(ledger: Ledger) -> float:
     """RuntimeError unless every segment was rolled over when it was full, and every record is read, in order."""
     began = time.perf_counter()
-    sequences = [
-        record.position.sequence for info in ledger.partitions() for record in ledger.reader().records(info.name)
-    ]
+    (info,) = ledger.partitions()
+    sequences = [record.position.sequence for record in ledger.reader().records(info.name)]
     took_s = time.perf_counter() - began
-    full = [
-        (ordinal << 32) + index
-        for ordinal in range(1, WRITES // SEGMENT_RECORDS + 1)
-        for index in range(1, SEGMENT_RECORDS + 1)
-    ]
-    if sequences != full:
+    ordinals, indexes = range(1, WRITES // SEGMENT_RECORDS + 1), range(1, SEGMENT_RECORDS + 1)
+    if sequences != [sequence_of(ordinal, index) for ordinal in ordinals for index in indexes]:
         raise RuntimeError(f"{len(sequences)} of {WRITES} records were read, up to {sequences[-1:]}")
     return len(sequences) / took_s
 
@@ -91,7 +87,7 @@ def ingests(scale: Scale, technology: Technology) -> list[Figure]:
             lambda: serving.run(at_once_ms(target, [events.event(next(numbers))] * OF_ONE, one_new)),
         )
     settings = (
-        f"unary Ingest, 2 processes, all sent at once over one channel, {database.synced}; time until the last answer"
+        f"unary Ingest, 2 processes, sent at once over one channel, {database.synced}; time until the last answer"
     )
     return [
         Figure(f"audit: {DISTINCT} signals at once, {database.name}", "ms", settings, Measured(distinct)),
@@ -123,10 +119,13 @@ async def at_once_ms(target: str, events: Sequence[SignalEvent], expected: dict[
 def replay(scale: Scale, technology: Technology, ledger: RealLedger) -> Figure:
     database = filled(technology("replayed"), ledger, PROCESSED)
     missing = [ids_of(number).signal_id for number in range(PROCESSED, LEDGER_SIGNALS)]
-    with omen(ledger) as omen_target, counting_proxy(omen_target) as proxy:
-        with riskcast(scale.folder, database, RISKCAST_OMEN_TARGETS=proxy.target) as target:
-            reconciling = Reconciling(target, database, proxy)
-            measured = measure(lambda: reconciling.without(missing).ms, scale.rounds)
+    with (
+        omen(ledger) as omen_target,
+        counting_proxy(omen_target) as proxy,
+        riskcast(scale.folder, database, RISKCAST_OMEN_TARGETS=proxy.target) as target,
+    ):
+        reconciling = Reconciling(target, database, proxy)
+        measured = measure(lambda: reconciling.without(missing).ms, scale.rounds)
     return Figure(
         f"audit: Reconcile, {len(missing)} of {LEDGER_SIGNALS:,} missing, {database.name}",
         "ms",

@@ -1,4 +1,4 @@
-"""The databases RiskCast stores in, spoken to without it: what it is compared with, and what happens behind its back."""
+"""The databases that RiskCast stores in, without it: what it is compared with, and what happens behind its back."""
 
 import itertools
 import sqlite3
@@ -49,7 +49,7 @@ def technologies(folder: Path) -> Iterator[list[Technology]]:
 class SqliteDatabase:
     name = "SQLite"
     synced = "WAL, synchronous=FULL"
-    ingest_share_min = 0.5
+    ingest_share_min: float | None = 0.5
     growth_share_min = 0.5
 
     def __init__(self, path: Path) -> None:

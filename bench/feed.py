@@ -14,7 +14,7 @@ SEGMENT_RECORDS = 65_536  # as a ledger has them
 
 
 class Feed:
-    """Each event it is asked for gets the next position, also one that it had before."""
+    """Each event it is asked for gets the next position, also one that has some already."""
 
     def __init__(self, events: Events) -> None:
         self.ledger_id = str(uuid.uuid4())
@@ -23,12 +23,12 @@ class Feed:
         self._positions = self._endless_positions()
 
     def records(self, numbers: Iterable[int]) -> list[LedgerRecord]:
-        return [self._events.record(number, wire(at)) for number, at in zip(numbers, self._positions)]
+        return [self._events.record(number, wire(at)) for number, at in zip(numbers, self._positions, strict=False)]
 
     def rows(self, numbers: Iterable[int]) -> Iterator[Row]:
         """As RiskCast would store them."""
         ingested_at = time.time_ns() // 1000
-        for number, at in zip(numbers, self._positions):
+        for number, at in zip(numbers, self._positions, strict=False):
             yield Row(self._events.candidate(number, at), ingested_at)
 
     def _endless_positions(self) -> Iterator[Position]:

@@ -26,9 +26,8 @@ FREE_BYTES_KEPT = 4 << 30
 def figures(scale: Scale) -> Sequence[Figure]:
     needed, free = scale.stored_rows * RECORD_BYTES + FREE_BYTES_KEPT, shutil.disk_usage(scale.folder).free
     if free < needed:
-        raise SystemExit(
-            f"{scale.stored_rows:,} rows need {needed / 1e9:.1f} GB of disk below {scale.folder}; {free / 1e9:.1f} are free"
-        )
+        words = f"need {needed / 1e9:.1f} GB of disk below {scale.folder}; {free / 1e9:.1f} are free"
+        raise SystemExit(f"{scale.stored_rows:,} rows {words}")
     ledger = RealLedger(scale.folder / "full ledger", scale.stored_rows)
     with omen(ledger) as target, counting_proxy(target) as proxy, technologies(scale.folder) as all_of_them:
         full = [filled(technology("full"), ledger, ledger.count) for technology in all_of_them]
@@ -75,7 +74,7 @@ def growth(scale: Scale, database: Database, rates: Measured, small_rows: int) -
     return Figure(
         f"IngestStream at {scale.stored_rows:,} rows, {database.name}",
         "records/s",
-        f"{RECORDS:,} new signals a round, {added:,} rows added on both sides in the end; else as IngestStream, distinct",
+        f"{RECORDS:,} new signals a round, {added:,} added on both sides in the end; else as IngestStream, distinct",
         rates,
         compared_with=f"the same at {small_rows:,} rows",
         at_least=database.growth_share_min,

@@ -46,8 +46,8 @@ def _of_technology(scale: Scale, technology: Technology) -> Iterator[Figure]:
             yield Figure(
                 f"IngestStream, {ours.name}, {name}",
                 "records/s",
-                f"{RECORDS:,} {words}, about 800 bytes each, {BATCH_RECORDS} a message, {IN_FLIGHT} messages in flight, "
-                f"2 processes, {ours.synced}; against 1 process, {BATCH_RECORDS} a transaction, 1 in flight, the same sync",
+                f"{RECORDS:,} {words}, about 800 bytes each, {BATCH_RECORDS} a message, {IN_FLIGHT} messages in "
+                f"flight, 2 processes, {ours.synced}; against 1 process, {BATCH_RECORDS} a transaction, the same sync",
                 measure(streaming, scale.rounds, Inserting(theirs, Feed(Events(datetime.now(UTC))), numbers())),
                 compared_with="executemany of the same rows",
                 at_least=ours.ingest_share_min,

@@ -68,7 +68,7 @@ def figures(reconciling: Reconciling, ledger: RealLedger, database: Database, ro
     found = [
         Figure(f"{name}, 0 missing", "ms", settings, Measured(_ms(none)), at_most=300),
         Figure(
-            f"{name}, 0 missing", "KiB", settings, Measured([each.bytes_passed / 1024 for each in none]), at_most=10
+            f"{name}, 0 missing", "KiB", settings, Measured([cost.bytes_passed / 1024 for cost in none]), at_most=10
         ),
     ]
     return found + [
