@@ -82,6 +82,8 @@ def nested(rules: MessageRules) -> Check:
 
 def repeated(check: Check, *, most: int = REPEATED_ITEMS_MAX) -> Check:
     def every(values: Sequence[Any]) -> Wrong:
+        if not values:
+            return None
         if len(values) > most:
             return f"must have at most {most} items, has {len(values)}"
         found: list[Violation] = []
