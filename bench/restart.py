@@ -79,7 +79,6 @@ class Killed:
             "OMEN_RISKCAST_TARGET": "127.0.0.1:1",  # nobody is there: what starts is OMEN alone
         }
         port_file = self._directory.with_suffix(".port")
-        port_file.unlink(missing_ok=True)
         began = time.perf_counter()
         with server(port_file, "omen_server", **settings):
             return time.perf_counter() - began

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import Postgres, migrated, postgres
+from bench.postgres import Postgres, migrated, postgres
 from tests.riskcast_server.databases import Database, PostgresDatabase, SqliteDatabase
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.postgres import Postgres, execute
+from bench.postgres import Postgres, execute
 from tests.riskcast_server import running
 
 TABLES = "signals, settlements, coverage, leases, reconcile_history, reconcile_missing, accepted_divergences"

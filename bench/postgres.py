@@ -1,6 +1,6 @@
-"""A PostgreSQL of our own, from a wheel: started, killed with -9, started again, and gone when the tests are.
+"""A PostgreSQL of our own, from a wheel: started, killed with -9, started again, and gone with who started it.
 
-It runs in a folder of its own in the system's temporary directory and listens on a socket there alone. PostgreSQL
+Tests use it too. It runs in a folder of its own and listens on a socket there alone. PostgreSQL
 refuses to run as root, so there it runs as nobody; where nobody may not enter the wheel, it gets a copy.
 """
 
@@ -165,9 +165,9 @@ class _Log:
 
 
 @contextmanager
-def postgres(*settings: str) -> Iterator[Postgres]:
-    """Running when entered, gone when left."""
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+def postgres(*settings: str, within: Path | None = None) -> Iterator[Postgres]:
+    """Running when entered, gone when left. Its folder is made in the system's temporary directory by default."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=within))
     try:
         server = Postgres(folder)
         try:
