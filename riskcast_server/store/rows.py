@@ -1,7 +1,7 @@
 """What the stores of every technology share: the columns of a row, and which coverage to check next. No SQL dialect."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -22,6 +22,8 @@ STATE = """ledger_id, partition, fence, status, reason, ledger_record_count, hig
     run_id, finished_at, missing_record_count, replayed_record_count, failed_record_count, extra_record_count"""
 
 SEGMENTS_PER_STATEMENT = 500  # below SQLite's limit of parameters; other questions are answered in between
+
+BLOCK_RECORDS = 1024  # of a segment whose count is wrong, so many are read where one is: a millisecond of work
 
 DAY_US = 24 * 3600 * 1_000_000
 
@@ -135,6 +137,16 @@ def by_segment(positions: Iterable[Position | None]) -> dict[tuple[str, bytes], 
         if at:
             indexes[at.ledger_id, at.segment_id].append(at.record_index)
     return dict(sorted(indexes.items()))
+
+
+def in_doubt(cached: Coverage, counts: Mapping[int, int]) -> Coverage:
+    """The blocks, whole, that hold another number of settled records than is cached; told by their first indexes."""
+    expected: Counter[int] = Counter()
+    for first, last in cached.intervals:
+        for block in range(first - (first - 1) % BLOCK_RECORDS, last + 1, BLOCK_RECORDS):
+            expected[block] += min(last, block + BLOCK_RECORDS - 1) - max(first, block) + 1
+    blocks = [block for block in counts.keys() | expected.keys() if counts.get(block, 0) != expected[block]]
+    return Coverage.spanning((block, block + BLOCK_RECORDS - 1) for block in blocks)
 
 
 def least_recently_counted(

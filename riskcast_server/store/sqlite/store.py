@@ -13,11 +13,13 @@ from contract.coverage import Coverage
 from riskcast_server.settlement import Entry, Known, Outcome, Plan, Row, covered, decide
 from riskcast_server.store.contract import Failure, PartitionCount, Runs, SegmentCoverage, SignalKey, SignalQuery
 from riskcast_server.store.rows import (
+    BLOCK_RECORDS,
     PLACE,
     ROW,
     CachedCoverage,
     bounds_of,
     by_segment,
+    in_doubt,
     least_recently_counted,
     maybe_coverage,
     place_of,
@@ -70,6 +72,23 @@ SETTLED_PLACES = f"""SELECT partition, segment_ordinal, record_index FROM places
         WHERE ledger_id = ?1 AND segment_id = ?2
     UNION ALL SELECT t.partition, t.segment_ordinal, t.record_index FROM settlements t
         WHERE t.ledger_id = ?1 AND t.segment_id = ?2 AND {LIVE}"""
+
+HIGHEST_SETTLED = """SELECT MAX(record_index) FROM (
+    SELECT MAX(record_index) AS record_index FROM places WHERE ledger_id = ?1 AND segment_id = ?2
+    UNION ALL SELECT MAX(record_index) FROM settlements WHERE ledger_id = ?1 AND segment_id = ?2)"""
+
+# By blocks, told by their first indexes.
+COUNTED_BLOCKS = f"""SELECT b.value,
+        (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = ?2
+            AND p.record_index BETWEEN b.value AND b.value + {BLOCK_RECORDS - 1})
+        + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND t.segment_id = ?2
+            AND t.record_index BETWEEN b.value AND b.value + {BLOCK_RECORDS - 1} AND {LIVE})
+    FROM json_each(?3) b"""
+
+SETTLED_WITHIN = f"""SELECT record_index FROM places
+        WHERE ledger_id = ?1 AND segment_id = ?2 AND record_index BETWEEN ?3 AND ?4
+    UNION ALL SELECT t.record_index FROM settlements t
+        WHERE t.ledger_id = ?1 AND t.segment_id = ?2 AND t.record_index BETWEEN ?3 AND ?4 AND {LIVE}"""
 
 COVERED_PARTITIONS = "SELECT DISTINCT ledger_id, partition FROM coverage"
 
@@ -207,10 +226,10 @@ class SqliteStore:
 
     async def _rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
         async with self._database.transaction() as writer:
-            places = list(await writer.execute_fetchall(SETTLED_PLACES, (ledger_id, segment_id)))
-            settled = Coverage.of(index for _, _, index in places)
-            if places:
-                partition, ordinal, _ = places[0]
+            settled = await _recounted(writer, ledger_id, segment_id)
+            if settled.intervals:
+                [place] = await writer.execute_fetchall(f"{SETTLED_PLACES} LIMIT 1", (ledger_id, segment_id))
+                partition, ordinal, _ = place
                 values = (ledger_id, segment_id, partition, ordinal, settled.encode(), settled.count)
                 await writer.execute(UPSERT_COVERAGE, values)
             else:
@@ -237,6 +256,20 @@ def selection(query: SignalQuery, after: SignalKey | None, limit: int) -> tuple[
     conditions = " AND ".join(["TRUE", *(sql for sql, values in filters.items() if values)])
     sql = f"SELECT {ROW} FROM signals INDEXED BY {index} WHERE {conditions} ORDER BY emitted_at, signal_id LIMIT ?"
     return sql, [value for values in (*filters.values(), (limit,)) for value in values]
+
+
+async def _recounted(writer: aiosqlite.Connection, ledger_id: str, segment_id: bytes) -> Coverage:
+    """What is settled: as cached, but for the blocks whose count is another. Only those are read."""
+    rows = await writer.execute_fetchall(COVERAGE, (ledger_id, segment_id))
+    cached = next((found for row in rows if (found := maybe_coverage(*row))), Coverage())
+    [(highest,)] = await writer.execute_fetchall(HIGHEST_SETTLED, (ledger_id, segment_id))
+    blocks = json.dumps(list(range(1, (highest or 0) + 1, BLOCK_RECORDS)))
+    counts = await writer.execute_fetchall(COUNTED_BLOCKS, (ledger_id, segment_id, blocks))
+    doubtful = in_doubt(cached, dict(map(tuple, counts)))
+    found: list[int] = []
+    for run in doubtful.intervals:
+        found += [index for (index,) in await writer.execute_fetchall(SETTLED_WITHIN, (ledger_id, segment_id, *run))]
+    return (cached - doubtful) | Coverage.of(found)
 
 
 async def _known(writer: aiosqlite.Connection, entries: Sequence[Entry]) -> Known:
