@@ -14,7 +14,7 @@ import serving
 from bench.counting_proxy import counting_proxy
 from bench.databases import Technology, technologies
 from bench.events import Events, ids_of
-from bench.filled_store import filled
+from bench.filled_store import fill
 from bench.ingest import riskcast
 from bench.ledger_append import IN_FLIGHT, Appender, payloads
 from bench.real_ledger import RealLedger, omen
@@ -117,7 +117,8 @@ async def at_once_ms(target: str, events: Sequence[SignalEvent], expected: dict[
 
 
 def replay(scale: Scale, technology: Technology, ledger: RealLedger) -> Figure:
-    database = filled(technology("replayed"), ledger, PROCESSED)
+    database = technology("replayed")
+    serving.run(fill([database], ledger.rows(range(PROCESSED))))
     missing = [ids_of(number).signal_id for number in range(PROCESSED, LEDGER_SIGNALS)]
     with (
         omen(ledger) as omen_target,

@@ -1,8 +1,8 @@
 """The databases that RiskCast stores in, without it: what it is compared with, and what happens behind its back."""
 
-import itertools
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -16,16 +16,18 @@ from riskcast_server.store import migrate_store
 from riskcast_server.store.rows import ROW, values_of
 
 POSTGRES_SETTINGS = ("shared_buffers=256MB", "max_wal_size=2GB")  # twice its defaults; all that syncs stays on
-LOADED_AT_ONCE = 50_000  # rows a transaction: its write-ahead log stays small
 COLUMNS = [name.strip() for name in ROW.split(",")]
 
 
 class Connection(Protocol):
-    async def insert(self, rows: Iterable[Row]) -> None:
+    async def insert(self, rows: Sequence[Row]) -> None:
         """One executemany in one transaction; what is there already stays. On return it is durable."""
 
-    async def load(self, rows: Iterable[Row]) -> None:
-        """As fast as the database can."""
+    async def load(self, rows: Sequence[Row]) -> None:
+        """As fast as the database can, beside what else this process does."""
+
+    async def tidy(self) -> None:
+        """After all is loaded: what the database would do by itself within a minute."""
 
     async def delete(self, signal_ids: Sequence[str]) -> None: ...
 
@@ -65,25 +67,30 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator["SqliteConnection"]:
-        with closing(sqlite3.connect(self._path, isolation_level=None, timeout=10)) as connection:
+        with closing(
+            sqlite3.connect(self._path, isolation_level=None, timeout=10, check_same_thread=False)
+        ) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             yield SqliteConnection(connection)
 
 
 class SqliteConnection:
-    _INSERT = f"INSERT INTO signals ({ROW}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO NOTHING"
+    _SQL = f"INSERT INTO signals ({ROW}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO NOTHING"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    async def insert(self, rows: Iterable[Row]) -> None:
-        with self._transaction():
-            self._connection.executemany(self._INSERT, map(values_of, rows))
+    async def insert(self, rows: Sequence[Row]) -> None:
+        self._insert(rows)
 
-    async def load(self, rows: Iterable[Row]) -> None:
-        waiting = iter(rows)
-        while portion := list(itertools.islice(waiting, LOADED_AT_ONCE)):
-            await self.insert(portion)
+    def _insert(self, rows: Sequence[Row]) -> None:
+        with self._transaction():
+            self._connection.executemany(self._SQL, map(values_of, rows))
+
+    async def load(self, rows: Sequence[Row]) -> None:
+        await asyncio.to_thread(self._insert, rows)
+
+    async def tidy(self) -> None: ...
 
     async def delete(self, signal_ids: Sequence[str]) -> None:
         with self._transaction():
@@ -116,17 +123,19 @@ class PostgresDatabase:
 
 class PostgresConnection:
     _MARKS = ", ".join(f"${number}" for number in range(1, len(COLUMNS) + 1))
-    _INSERT = f"INSERT INTO signals ({ROW}) VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
+    _SQL = f"INSERT INTO signals ({ROW}) VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
 
-    async def insert(self, rows: Iterable[Row]) -> None:
-        await self._connection.executemany(self._INSERT, map(values_of, rows))
+    async def insert(self, rows: Sequence[Row]) -> None:
+        await self._connection.executemany(self._SQL, map(values_of, rows))
 
-    async def load(self, rows: Iterable[Row]) -> None:
+    async def load(self, rows: Sequence[Row]) -> None:
         await self._connection.copy_records_to_table("signals", records=map(values_of, rows), columns=COLUMNS)
-        await self._connection.execute("VACUUM (ANALYZE) signals")  # as it would do by itself within a minute
+
+    async def tidy(self) -> None:
+        await self._connection.execute("VACUUM (ANALYZE) signals")
 
     async def delete(self, signal_ids: Sequence[str]) -> None:
         await self._connection.execute("DELETE FROM signals WHERE signal_id = ANY($1)", signal_ids)

@@ -4,9 +4,11 @@ Rows are written by the database's fastest way, as RiskCast itself would write t
 run of Reconcile, which is not counted, finds that it is missing and makes it from the rows.
 """
 
+import asyncio
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 
 import serving
 from bench import reconcile
@@ -17,7 +19,9 @@ from bench.ingest import RECORDS, Streaming, riskcast
 from bench.real_ledger import RealLedger, indexed, omen
 from bench.rounds import Figure, Measured, Scale, measure
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED
+from riskcast_server.settlement import Row
 
+LOADED_AT_ONCE = 50_000  # rows a transaction: write-ahead logs stay small
 SMALL_ROWS_MAX = 100_000
 RECORD_BYTES = 3 * 1400  # in the ledger and in each of two stores, indexes and write-ahead logs included
 FREE_BYTES_KEPT = 4 << 30
@@ -30,7 +34,8 @@ def figures(scale: Scale) -> Sequence[Figure]:
         raise SystemExit(f"{scale.stored_rows:,} rows {words}")
     ledger = RealLedger(scale.folder / "full ledger", scale.stored_rows)
     with omen(ledger) as target, counting_proxy(target) as proxy, technologies(scale.folder) as all_of_them:
-        full = [filled(technology("full"), ledger, ledger.count) for technology in all_of_them]
+        full = [technology("full") for technology in all_of_them]
+        serving.run(fill(full, ledger.rows(range(ledger.count))))
         serving.run(indexed(target))
         return [
             figure
@@ -39,15 +44,15 @@ def figures(scale: Scale) -> Sequence[Figure]:
         ]
 
 
-def filled(database: Database, ledger: RealLedger, count: int) -> Database:
-    """With rows for the first records of the ledger."""
-
-    async def fill() -> None:
-        async with database.connected() as connection:
-            await connection.load(ledger.rows(range(count)))
-
-    serving.run(fill())
-    return database
+async def fill(databases: Sequence[Database], rows: Iterable[Row]) -> None:
+    """All of them at once with the same rows."""
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(database.connected()) for database in databases]
+        waiting = iter(rows)
+        while portion := list(itertools.islice(waiting, LOADED_AT_ONCE)):
+            await asyncio.gather(*(connection.load(portion) for connection in connections))
+        for connection in connections:
+            await connection.tidy()
 
 
 def _of_technology(
@@ -56,7 +61,8 @@ def _of_technology(
     with riskcast(scale.folder, full, RISKCAST_OMEN_TARGETS=proxy.target) as target:
         yield from reconcile.figures(reconcile.Reconciling(target, full, proxy), ledger, full, scale.rounds)
         small_rows = min(SMALL_ROWS_MAX, scale.stored_rows // 10)
-        small = filled(technology("small"), ledger, small_rows)
+        small = technology("small")
+        serving.run(fill([small], ledger.rows(range(small_rows))))
         with riskcast(scale.folder, small) as small_target:
             rates = measure(
                 streaming(target, ledger, ledger.count), scale.rounds, streaming(small_target, ledger, small_rows)
