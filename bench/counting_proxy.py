@@ -43,7 +43,11 @@ class _Passing(socketserver.BaseRequestHandler):
     server: CountingProxy
 
     def handle(self) -> None:
-        with socket.create_connection(self.server.upstream) as upstream:
+        try:
+            upstream = socket.create_connection(self.server.upstream)
+        except OSError:
+            return  # which ends the connection: as if the upstream had refused it
+        with upstream:
             for each in (self.request, upstream):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # it must not add what a wire would not
             back = threading.Thread(target=self.server.pass_on, args=(upstream, self.request), daemon=True)

@@ -41,8 +41,8 @@ def _of_technology(scale: Scale, technology: Technology) -> Iterator[Figure]:
     inserting = Inserting(theirs, Feed(events), itertools.count())
     leaving = Inserting(theirs, Feed(events), repeating())
     settings = (
-        f"{RECORDS:,} records of about 800 bytes, {BATCH_RECORDS} a message, {IN_FLIGHT} messages in flight, 2 processes, "
-        f"{ours.synced}; against 1 process, {BATCH_RECORDS} rows a transaction, the same sync"
+        f"{RECORDS:,} records of about 800 bytes, {BATCH_RECORDS} a message, {IN_FLIGHT} messages in flight, "
+        f"2 processes, {ours.synced}; against 1 process, {BATCH_RECORDS} rows a transaction, the same sync"
     )
     with riskcast(scale.folder, ours) as target:
         feed = Feed(events)
