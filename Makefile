@@ -38,11 +38,11 @@ format: $(READY) ## rewrite Python and .proto files in the house style
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write
 
-bench: $(READY) ## measure on this machine; QUICK=1 takes fewer rounds
-	$(BIN)/python -m bench $(if $(QUICK),--quick)
+bench: $(READY) ## measure on this machine; QUICK=1 takes fewer rounds and rows, ONLY="ingest emit" a part
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ONLY)
 
-bench-large: $(READY) ## measure the restart of 10 million records (11 GB of disk)
-	$(BIN)/python -m bench --large
+bench-large: $(READY) ## measure restart and store with 10 million records (60 GB of disk)
+	$(BIN)/python -m bench --large $(ONLY)
 
 soak: $(READY) ## long seeded runs under injected faults
 	$(BIN)/python -m pytest -m soak -s --timeout=0
