@@ -21,11 +21,13 @@ from riskcast_server.store.postgres.database import NOW, Connection, Database, O
 from riskcast_server.store.postgres.runs import PostgresRuns
 from riskcast_server.store.postgres.schema import check_version
 from riskcast_server.store.rows import (
+    BLOCK_RECORDS,
     PLACE,
     ROW,
     CachedCoverage,
     bounds_of,
     by_segment,
+    in_doubt,
     least_recently_counted,
     maybe_coverage,
     place_of,
@@ -87,6 +89,17 @@ SETTLED_PLACES = f"""SELECT partition, segment_ordinal, record_index FROM places
         WHERE ledger_id = $1 AND segment_id = $2
     UNION ALL SELECT t.partition, t.segment_ordinal, t.record_index FROM settlements t
         WHERE t.ledger_id = $1 AND t.segment_id = $2 AND {LIVE}"""
+
+SETTLED_WITHIN = f"""SELECT record_index FROM places
+        WHERE ledger_id = $1 AND segment_id = $2 AND record_index BETWEEN $3 AND $4
+    UNION ALL SELECT t.record_index FROM settlements t
+        WHERE t.ledger_id = $1 AND t.segment_id = $2 AND t.record_index BETWEEN $3 AND $4 AND {LIVE}"""
+
+# By blocks, told by their first indexes.
+COUNTED_BLOCKS = f"""SELECT record_index - (record_index - 1) % {BLOCK_RECORDS}, count(*) FROM (
+        SELECT record_index FROM places WHERE ledger_id = $1 AND segment_id = $2
+        UNION ALL SELECT t.record_index FROM settlements t
+            WHERE t.ledger_id = $1 AND t.segment_id = $2 AND {LIVE}) settled GROUP BY 1"""
 
 COVERED_PARTITIONS = "SELECT DISTINCT ledger_id, partition FROM coverage WHERE settled_count > 0"
 
@@ -254,7 +267,7 @@ async def _hold(connection: Connection, entries: Sequence[Entry]) -> dict[Segmen
     settled: dict[Segment, Coverage] = {}
     for ledger_id, segment_id, intervals, count in await connection.fetch(HOLD_COVERAGE, ledger_ids, segment_ids):
         found = maybe_coverage(intervals, count)
-        settled[ledger_id, segment_id] = found or await _settled(connection, ledger_id, segment_id)
+        settled[ledger_id, segment_id] = found or await _recounted(connection, ledger_id, segment_id, Coverage())
     return settled
 
 
@@ -288,19 +301,24 @@ async def _write(connection: Connection, plan: Plan) -> None:
 
 async def _rebuild(ledger_id: str, segment_id: bytes, connection: Connection) -> Coverage:
     """While the row is held nothing is settled. A row that is missing is made like the first settled record's."""
-    places = await connection.fetch(SETTLED_PLACES, ledger_id, segment_id)
-    if places:
-        partition, ordinal, _ = places[0]
+    maybe_place = await connection.fetchrow(f"{SETTLED_PLACES} LIMIT 1", ledger_id, segment_id)
+    if maybe_place:
+        partition, ordinal, _ = maybe_place
         await connection.execute(ENSURE_COVERAGE, [ledger_id], [segment_id], [partition], [ordinal])
-    await connection.fetch(HOLD_COVERAGE, [ledger_id], [segment_id])
-    settled = await _settled(connection, ledger_id, segment_id)
+    held = await connection.fetch(HOLD_COVERAGE, [ledger_id], [segment_id])
+    cached = next((found for *_, intervals, count in held if (found := maybe_coverage(intervals, count))), Coverage())
+    settled = await _recounted(connection, ledger_id, segment_id, cached)
     await connection.execute(UPDATE_COVERAGE, ledger_id, segment_id, settled.encode(), settled.count)
     return settled
 
 
-async def _settled(connection: Connection, ledger_id: str, segment_id: bytes) -> Coverage:
-    """As rows and settlements say."""
-    return Coverage.of(index for _, _, index in await connection.fetch(SETTLED_PLACES, ledger_id, segment_id))
+async def _recounted(connection: Connection, ledger_id: str, segment_id: bytes, cached: Coverage) -> Coverage:
+    """What is settled: as cached, but for the blocks whose count is another. Only those are read."""
+    doubtful = in_doubt(cached, dict(await connection.fetch(COUNTED_BLOCKS, ledger_id, segment_id)))
+    found: list[int] = []
+    for run in doubtful.intervals:
+        found += [index for (index,) in await connection.fetch(SETTLED_WITHIN, ledger_id, segment_id, *run)]
+    return (cached - doubtful) | Coverage.of(found)
 
 
 async def _note_counted(ledger_id: str, segment_ids: Sequence[bytes], connection: Connection) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.postgres import Postgres, execute
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import StoreRefused, StoreUnknown, migrate_store, open_store
 from riskcast_server.store.postgres import PostgresStore
 from riskcast_server.store.postgres.address import Address
-from tests.postgres import Postgres, execute
 from tests.riskcast_server.databases import PostgresDatabase
 from tests.riskcast_server.process import run
 from tests.riskcast_server.test_settlement import good

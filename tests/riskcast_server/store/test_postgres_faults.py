@@ -11,12 +11,12 @@ import asyncpg
 import grpc
 import pytest
 
+from bench.postgres import Postgres, execute, migrated, postgres
 from contract.errors import ContractError, Reason
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED
 from riskcast_server.store import StatesQuery, StoreRefused, open_store
 from riskcast_server.store.postgres import PostgresStore
 from riskcast_server.store.postgres.database import RETRY_DELAY_S
-from tests.postgres import Postgres, execute, migrated, postgres
 from tests.riskcast_server.databases import PostgresDatabase
 from tests.riskcast_server.events import LEDGER, event, record
 from tests.riskcast_server.running import Client, refused, riskcast
