@@ -40,7 +40,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="*", choices=FIGURES, help="which figures; all by default")
+    parser.add_argument("only", nargs="*", metavar="PART", help=f"of {', '.join(FIGURES)}; all by default")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="three rounds instead of seven, on a tenth of the rows")
     size.add_argument("--large", action="store_true", help="what grows with what is stored, on 10 million rows")
@@ -52,6 +52,8 @@ def arguments() -> argparse.Namespace:
     given.rounds = given.rounds or (3 if given.quick or given.large else 7)
     given.rows = given.rows or stored
     given.restarted = given.restarted or stored
+    if unknown := set(given.only) - FIGURES.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     given.only = given.only or (LARGE if given.large else list(FIGURES))
     return given
 

@@ -24,7 +24,7 @@ from riskcast.v1 import ingest_service_pb2 as pb
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 
 BATCH_RECORDS = 256
-RECORDS = 40 * BATCH_RECORDS  # a round
+RECORDS = 20 * BATCH_RECORDS  # a round
 IN_FLIGHT = 4  # messages, as OMEN has
 STREAM_TIMEOUT_S = 120.0
 
