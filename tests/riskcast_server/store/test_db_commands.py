@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import serving
+from bench.postgres import Postgres
 from contract.coverage import Coverage
 from riskcast_server.store import StoreRefused, back_up_store, open_store
-from tests.postgres import Postgres
 from tests.riskcast_server.databases import Database, PostgresDatabase
 from tests.riskcast_server.events import LEDGER, SEGMENT, event, records
 from tests.riskcast_server.process import run, server
