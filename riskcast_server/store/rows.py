@@ -139,14 +139,17 @@ def by_segment(positions: Iterable[Position | None]) -> dict[tuple[str, bytes], 
     return dict(sorted(indexes.items()))
 
 
-def in_doubt(cached: Coverage, counts: Mapping[int, int]) -> Coverage:
-    """The blocks, whole, that hold another number of settled records than is cached; told by their first indexes."""
+def in_doubt(cached: Coverage, counts: Mapping[int, int], size: int) -> Coverage:
+    """The blocks of so many indexes, told by their first ones, that hold another number of settled records than cached.
+
+    `counts` may lack those of which nothing is settled.
+    """
     expected: Counter[int] = Counter()
     for first, last in cached.intervals:
-        for block in range(first - (first - 1) % BLOCK_RECORDS, last + 1, BLOCK_RECORDS):
-            expected[block] += min(last, block + BLOCK_RECORDS - 1) - max(first, block) + 1
+        for block in range(first - (first - 1) % size, last + 1, size):
+            expected[block] += min(last, block + size - 1) - max(first, block) + 1
     blocks = [block for block in counts.keys() | expected.keys() if counts.get(block, 0) != expected[block]]
-    return Coverage.spanning((block, block + BLOCK_RECORDS - 1) for block in blocks)
+    return Coverage.spanning((block, block + size - 1) for block in blocks)
 
 
 def least_recently_counted(

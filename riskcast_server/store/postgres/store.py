@@ -314,7 +314,8 @@ async def _rebuild(ledger_id: str, segment_id: bytes, connection: Connection) ->
 
 async def _recounted(connection: Connection, ledger_id: str, segment_id: bytes, cached: Coverage) -> Coverage:
     """What is settled: as cached, but for the blocks whose count is another. Only those are read."""
-    doubtful = in_doubt(cached, dict(await connection.fetch(COUNTED_BLOCKS, ledger_id, segment_id)))
+    counts = dict(await connection.fetch(COUNTED_BLOCKS, ledger_id, segment_id))
+    doubtful = in_doubt(cached, counts, BLOCK_RECORDS)
     found: list[int] = []
     for run in doubtful.intervals:
         found += [index for (index,) in await connection.fetch(SETTLED_WITHIN, ledger_id, segment_id, *run)]

@@ -32,6 +32,7 @@ from riskcast_server.store.sqlite.runs import SqliteRuns
 
 log = structlog.get_logger(__name__)
 
+BLOCKS_MAX = 1024  # of one segment: its indexes may be few and as high as they come
 ROWS_PER_STATEMENT = 256  # one message of a stream; every statement waits for the interpreter's lock once
 
 INSERT_ROWS = f"INSERT INTO signals ({ROW})"
@@ -77,12 +78,12 @@ HIGHEST_SETTLED = """SELECT MAX(record_index) FROM (
     SELECT MAX(record_index) AS record_index FROM places WHERE ledger_id = ?1 AND segment_id = ?2
     UNION ALL SELECT MAX(record_index) FROM settlements WHERE ledger_id = ?1 AND segment_id = ?2)"""
 
-# By blocks, told by their first indexes.
+# By blocks of one size, told by their first indexes.
 COUNTED_BLOCKS = f"""SELECT b.value,
         (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = ?2
-            AND p.record_index BETWEEN b.value AND b.value + {BLOCK_RECORDS - 1})
+            AND p.record_index BETWEEN b.value AND b.value + ?4 - 1)
         + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND t.segment_id = ?2
-            AND t.record_index BETWEEN b.value AND b.value + {BLOCK_RECORDS - 1} AND {LIVE})
+            AND t.record_index BETWEEN b.value AND b.value + ?4 - 1 AND {LIVE})
     FROM json_each(?3) b"""
 
 SETTLED_WITHIN = f"""SELECT record_index FROM places
@@ -263,13 +264,14 @@ async def _recounted(writer: aiosqlite.Connection, ledger_id: str, segment_id: b
     rows = await writer.execute_fetchall(COVERAGE, (ledger_id, segment_id))
     cached = next((found for row in rows if (found := maybe_coverage(*row))), Coverage())
     [(highest,)] = await writer.execute_fetchall(HIGHEST_SETTLED, (ledger_id, segment_id))
-    blocks = json.dumps(list(range(1, (highest or 0) + 1, BLOCK_RECORDS)))
-    counts = await writer.execute_fetchall(COUNTED_BLOCKS, (ledger_id, segment_id, blocks))
-    doubtful = in_doubt(cached, dict(map(tuple, counts)))
-    found: list[int] = []
+    size = max(BLOCK_RECORDS, (highest or 0) // BLOCKS_MAX + 1)
+    blocks = json.dumps(list(range(1, (highest or 0) + 1, size)))
+    counts = await writer.execute_fetchall(COUNTED_BLOCKS, (ledger_id, segment_id, blocks, size))
+    doubtful = in_doubt(cached, dict(map(tuple, counts)), size)
+    read: list[int] = []
     for run in doubtful.intervals:
-        found += [index for (index,) in await writer.execute_fetchall(SETTLED_WITHIN, (ledger_id, segment_id, *run))]
-    return (cached - doubtful) | Coverage.of(found)
+        read += [index for (index,) in await writer.execute_fetchall(SETTLED_WITHIN, (ledger_id, segment_id, *run))]
+    return (cached - doubtful) | Coverage.of(read)
 
 
 async def _known(writer: aiosqlite.Connection, entries: Sequence[Entry]) -> Known:
