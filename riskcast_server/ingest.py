@@ -86,11 +86,13 @@ class Door:
         """For a ledger, a record whose own position holds the row is stored, however often it is sent."""
         if isinstance(outcome, Failed):
             return RecordResult(outcome=WIRE_OUTCOMES[outcome.verdict], error=item_error(outcome.error))
-        if isinstance(entry, Candidate):
-            self._content_matches(entry, outcome.row)
-        at, stored_at = entry.held_at, outcome.row.signal.held_at
-        is_own = at is not None and stored_at is not None and at.place == stored_at.place
-        verdict = Verdict.STORED if is_own else outcome.verdict
+        verdict = outcome.verdict
+        if verdict is Verdict.DUPLICATE:
+            if isinstance(entry, Candidate):
+                self._content_matches(entry, outcome.row)
+            at, stored_at = entry.held_at, outcome.row.signal.held_at
+            if at is not None and stored_at is not None and at.place == stored_at.place:
+                verdict = Verdict.STORED
         return RecordResult(outcome=WIRE_OUTCOMES[verdict], ack_id=outcome.row.signal.ack_id)
 
     def _duplicate(self, candidate: Candidate, row: Row) -> ContractError:
