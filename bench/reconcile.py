@@ -16,10 +16,10 @@ from bench.real_ledger import RealLedger
 from bench.rounds import Figure, Measured, alternated
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
+from riskcast_server.comparison import COUNTED_PER_RUN
 
 TIMEOUT_S = 600.0
 SEVERAL = 100
-FOUND_IN_ONE_RUN_MAX = 1_000_000  # records; of more, a run counts a share, and what is missing is found by a later one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Reconciling:
 
 
 def figures(reconciling: Reconciling, ledger: RealLedger, database: Database, rounds: int) -> list[Figure]:
-    """With none, one and a hundred missing; beyond what one run counts, with none alone."""
-    counts = (0, 1, SEVERAL) if ledger.count <= FOUND_IN_ONE_RUN_MAX else (0,)
+    """With none, one and a hundred missing; with none alone where a run counts but a share, and later ones find them."""
+    counts = (0, 1, SEVERAL) if ledger.count <= COUNTED_PER_RUN else (0,)
     costs = alternated(rounds, *(partial(reconciling.without, ledger.spread_ids(count)) for count in counts))
     name = f"Reconcile of {ledger.count:,}, {database.name}"
     settings = (
