@@ -56,7 +56,7 @@ class Reconciling:
 
 
 def figures(reconciling: Reconciling, ledger: RealLedger, database: Database, rounds: int) -> list[Figure]:
-    """With none, one and a hundred missing; with none alone where a run counts but a share, and later ones find them."""
+    """With none, one and a hundred missing; with none alone where a run counts but a share: a later one finds them."""
     counts = (0, 1, SEVERAL) if ledger.count <= COUNTED_PER_RUN else (0,)
     costs = alternated(rounds, *(partial(reconciling.without, ledger.spread_ids(count)) for count in counts))
     name = f"Reconcile of {ledger.count:,}, {database.name}"
