@@ -36,7 +36,7 @@ def figures(scale: Scale) -> Sequence[Figure]:
     with omen(ledger) as target, counting_proxy(target) as proxy, technologies(scale.folder) as all_of_them:
         full = [technology("full") for technology in all_of_them]
         serving.run(fill(full, ledger.rows(range(ledger.count))))
-        serving.run(indexed(target))
+        serving.run(indexed(target, ledger))
         return [
             figure
             for database, technology in zip(full, all_of_them, strict=True)

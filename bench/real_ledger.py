@@ -13,7 +13,7 @@ from bench.events import Events, ids_of
 from bench.feed import wire
 from bench.ledger_append import IN_FLIGHT_TO_FILL, Appender
 from bench.processes import server
-from omen.v1.signal_service_pb2 import ListSignalsRequest
+from omen.v1.signal_service_pb2 import GetSignalRequest
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server.settlement import Position, Row
 
@@ -69,14 +69,15 @@ def omen(ledger: RealLedger) -> Iterator[str]:
         yield target
 
 
-async def indexed(target: str) -> None:
-    """Returns once OMEN has indexed what it holds, and so is at rest."""
+async def indexed(target: str, ledger: RealLedger) -> None:
+    """Returns once OMEN has indexed the last record of the ledger, and so is at rest."""
+    last = GetSignalRequest(signal_id=ids_of(ledger.count - 1).signal_id)
     deadline = time.monotonic() + INDEX_TIMEOUT_S
     async with serving.connected(target) as channel:
         signals = SignalServiceStub(channel)
         while True:
             try:
-                await signals.ListSignals(ListSignalsRequest(page_size=1), timeout=CALL_TIMEOUT_S)
+                await signals.GetSignal(last, timeout=CALL_TIMEOUT_S)
                 return
             except grpc.aio.AioRpcError as error:  # it waits for its index before it says that it is behind
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
