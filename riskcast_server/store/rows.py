@@ -23,7 +23,7 @@ STATE = """ledger_id, partition, fence, status, reason, ledger_record_count, hig
 
 SEGMENTS_PER_STATEMENT = 500  # below SQLite's limit of parameters; other questions are answered in between
 
-BLOCK_RECORDS = 256  # where the count of a segment is wrong, so many are read for each that misses: 0.1 ms
+BLOCK_RECORDS = 256  # where the cache of a segment is wrong, so many are read for each that misses: 0.1 ms
 
 DAY_US = 24 * 3600 * 1_000_000
 
@@ -140,16 +140,17 @@ def by_segment(positions: Iterable[Position | None]) -> dict[tuple[str, bytes], 
 
 
 def in_doubt(cached: Coverage, counts: Mapping[int, int], size: int) -> Coverage:
-    """The blocks of so many indexes, told by their first ones, that hold another number of settled records than cached.
+    """The blocks of so many indexes, told by their first ones, that must be read to know what is settled of them.
 
+    Beyond doubt are those that are full, or empty, in the cache and by the count. Others may hold as many, and others.
     `counts` may lack those of which nothing is settled.
     """
     expected: Counter[int] = Counter()
     for first, last in cached.intervals:
         for block in range(first - (first - 1) % size, last + 1, size):
             expected[block] += min(last, block + size - 1) - max(first, block) + 1
-    blocks = [block for block in counts.keys() | expected.keys() if counts.get(block, 0) != expected[block]]
-    return Coverage.spanning((block, block + size - 1) for block in blocks)
+    full = {block for block, count in counts.items() if count == expected[block] == size}
+    return Coverage.spanning((block, block + size - 1) for block in (counts.keys() | expected.keys()) - full)
 
 
 def least_recently_counted(
