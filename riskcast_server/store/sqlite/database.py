@@ -12,7 +12,7 @@ import structlog
 
 from contract.errors import ContractError, Reason
 from riskcast_server.store.contract import StoreRefused
-from riskcast_server.store.sqlite.file import connected, locked, log_of, set_log_aside
+from riskcast_server.store.sqlite.file import connected, inode_of, locked, log_of, set_log_aside
 
 log = structlog.get_logger(__name__)
 
@@ -82,9 +82,10 @@ class Database:
             return [tuple(row) for row in await self.reader.execute_fetchall(sql, values)]
 
     async def _open(self, *, may_create: bool) -> None:
+        before = inode_of(self._path)  # what takes its place while it is opened is another one
         connections = connected(self._path, self._busy_timeout_s, may_create=may_create)
         self.writer, self.reader = await self._stack.enter_async_context(connections)
-        self._inode = self._path.stat().st_ino
+        self._inode = before or inode_of(self._path)
         self._log_inode = log_of(self._path).stat().st_ino
         self._is_sound = True
 
@@ -100,6 +101,8 @@ class Database:
             await self._open(may_create=False)
         except (StoreRefused, OSError) as error:
             raise Moved(str(error)) from error
+        if not self._is_usable():
+            raise Moved(f"another file took the place of {self._path} while it was opened")
         log.warning("store_opened_anew", path=str(self._path))
 
     def _is_usable(self) -> bool:
@@ -108,7 +111,7 @@ class Database:
     def _is_ours(self) -> bool:
         """Whether the file that is open still has its name."""
         try:
-            return self._path.stat().st_ino == self._inode
+            return inode_of(self._path) == self._inode != 0
         except OSError:
             return False
 

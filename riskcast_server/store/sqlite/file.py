@@ -35,12 +35,23 @@ async def connected(
     """The one writing connection and a read-only one, schema up to date. StoreRefused in one line otherwise."""
     async with AsyncExitStack() as stack:
         with refusing(path):
+            before = inode_of(path)
             writer = await stack.enter_async_context(_connection(path, "rwc" if may_create else "rw", busy_timeout_s))
-            await make_durable(writer, path)
+            await make_durable(writer, path)  # which opens the log, by its name: it must not be another file's
+            if before not in (0, inode_of(path)):
+                raise StoreRefused(f"{path} was replaced while it was opened")
             await _migrate(writer, path)
             await _sync_log(writer)
             reader = await stack.enter_async_context(_connection(path, "ro", busy_timeout_s))
         yield writer, reader
+
+
+def inode_of(path: Path) -> int:
+    """0 while there is no such file."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def log_of(path: Path) -> Path:

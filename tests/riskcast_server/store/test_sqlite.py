@@ -1,7 +1,9 @@
 """What is answered is on the disk; a store that cannot answer says so and comes back."""
 
 import asyncio
+import shutil
 import sqlite3
+from collections.abc import Awaitable
 from pathlib import Path
 
 import aiosqlite
@@ -9,10 +11,11 @@ import grpc
 import pytest
 
 from riskcast_server.store import StoreRefused, open_store
-from riskcast_server.store.sqlite import SqliteStore
+from riskcast_server.store.sqlite import SqliteStore, file
 from riskcast_server.store.sqlite.file import make_durable
 from tests.riskcast_server.events import event, record, records
 from tests.riskcast_server.running import database, refused, riskcast, served, sql, url
+from tests.riskcast_server.test_settlement import good
 
 IMPATIENT_S = 0.05
 
@@ -119,3 +122,26 @@ def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="No such file or directory"):
         asyncio.run(opening(url(tmp_path / "missing")))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log would be the other one's: what is committed could not be read again, or only that."""
+
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store:
+            await store.settle([good("a", 1)], 7)
+        copy = Path(shutil.copy(database(tmp_path), tmp_path / "copy.db"))
+
+        def made_durable(writer: aiosqlite.Connection, path: Path) -> Awaitable[None]:
+            copy.replace(path)
+            return make_durable(writer, path)
+
+        monkeypatch.setattr(file, "make_durable", made_durable)
+        with pytest.raises(StoreRefused, match="replaced while it was opened"):
+            async with open_store(url(tmp_path)):
+                pass
+        monkeypatch.undo()
+        async with open_store(url(tmp_path)) as store:
+            assert await store.maybe_signal("a")
+
+    asyncio.run(scenario())
