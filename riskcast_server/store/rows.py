@@ -50,6 +50,12 @@ def maybe_coverage(intervals: str, settled_count: int) -> Coverage | None:
     return settled if settled.count == settled_count else None
 
 
+def is_one_run(settled: Coverage, first: int | None, last: int | None) -> bool:
+    """From the first to the last that were counted, without a hole: as many as that are these. Elsewhere as many may be
+    others: a row was deleted, and a conflict came to be settled."""
+    return settled.intervals == (() if first is None or last is None else ((first, last),))
+
+
 def values_of(row: Row) -> tuple[Any, ...]:
     """In the order of ROW."""
     signal = row.signal

@@ -37,8 +37,14 @@ MUTANTS: Mutants = {
                                        "    if False:\n"),
     ),
     "coverage trusted without counting": (
-        (STORE, 'if (cached or 0) == counted and (found := maybe_coverage(intervals or "", counted)):',
-                'if found := maybe_coverage(intervals or "", cached or 0):'),
+        (STORE, '            found = maybe_coverage(intervals or "", count)\n',
+                '            found = Coverage.decode(intervals or "")\n'),
+        (STORE, "if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):",
+                "if True:"),
+    ),
+    "coverage trusted when the count is right": (
+        (STORE, "if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):",
+                "if found:"),
     ),
     "PostgreSQL: places given out without holding the segment": (
         (POSTGRES, "ORDER BY ledger_id, segment_id FOR UPDATE", "ORDER BY ledger_id, segment_id"),

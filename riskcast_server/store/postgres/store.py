@@ -28,6 +28,7 @@ from riskcast_server.store.rows import (
     bounds_of,
     by_segment,
     in_doubt,
+    is_one_run,
     least_recently_counted,
     maybe_coverage,
     place_of,
@@ -76,11 +77,23 @@ LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND NOT EXISTS (SELECT 1 FROM p
 CACHED_COVERAGE = """SELECT segment_id, intervals, settled_count, counted_at FROM coverage
     WHERE ledger_id = $1 AND segment_id = ANY($2)"""
 
-# Cached coverage beside what rows and settlements say, per segment asked about. One statement sees one snapshot.
-COUNTED_COVERAGE = f"""SELECT a.segment_id, c.intervals, c.settled_count,
-        (SELECT count(*) FROM places p WHERE p.ledger_id = $1 AND p.segment_id = a.segment_id)
-        + (SELECT count(*) FROM settlements t WHERE t.ledger_id = $1 AND t.segment_id = a.segment_id AND {LIVE})
-    FROM unnest($2::bytea[]) a (segment_id) LEFT JOIN coverage c ON c.ledger_id = $1 AND c.segment_id = a.segment_id"""
+# Cached coverage beside what rows and settlements say, per segment asked about: how many, the first and the last. One
+# statement sees one snapshot.
+COUNTED_COVERAGE = f"""SELECT a.segment_id, c.intervals,
+        p.count + t.count, least(p.first, t.first), greatest(p.last, t.last)
+    FROM unnest($2::bytea[]) a (segment_id)
+    LEFT JOIN coverage c ON c.ledger_id = $1 AND c.segment_id = a.segment_id
+    CROSS JOIN LATERAL (SELECT count(*), min(record_index) AS first, max(record_index) AS last FROM places
+        WHERE ledger_id = $1 AND segment_id = a.segment_id) p
+    CROSS JOIN LATERAL (SELECT count(*), min(record_index) AS first, max(record_index) AS last FROM settlements t
+        WHERE t.ledger_id = $1 AND t.segment_id = a.segment_id AND {LIVE}) t"""
+
+COUNTED_WITHIN = f"""SELECT coalesce(sum(
+        (SELECT count(*) FROM places p WHERE p.ledger_id = $1 AND p.segment_id = $2
+            AND p.record_index BETWEEN r.first AND r.last)
+        + (SELECT count(*) FROM settlements t WHERE t.ledger_id = $1 AND t.segment_id = $2
+            AND t.record_index BETWEEN r.first AND r.last AND {LIVE})), 0)::bigint
+    FROM unnest($3::bigint[], $4::bigint[]) r (first, last)"""
 
 SETTLED_COUNT = f"""SELECT (SELECT count(*) FROM places p WHERE p.ledger_id = $1)
     + (SELECT count(*) FROM settlements t WHERE t.ledger_id = $1 AND {LIVE})"""
@@ -208,15 +221,20 @@ class PostgresStore:
 
     async def _counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> dict[bytes, Coverage]:
         settled: dict[bytes, Coverage] = {}
-        for segment_id, intervals, cached, counted in await self._database.read(
-            COUNTED_COVERAGE, ledger_id, segment_ids
-        ):
-            if (cached or 0) == counted and (found := maybe_coverage(intervals or "", counted)):
+        for segment_id, intervals, count, *ends in await self._database.read(COUNTED_COVERAGE, ledger_id, segment_ids):
+            found = maybe_coverage(intervals or "", count)
+            if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):
                 settled[segment_id] = found
             else:
-                log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=counted)
+                log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=count)
                 settled[segment_id] = await self._database.run(partial(_rebuild, ledger_id, segment_id))
         return settled
+
+    async def _holds(self, ledger_id: str, segment_id: bytes, cached: Coverage) -> bool:
+        """Whether each of its records is settled, run by run."""
+        firsts, lasts = [first for first, _ in cached.intervals], [last for _, last in cached.intervals]
+        [(within,)] = await self._database.read(COUNTED_WITHIN, ledger_id, segment_id, firsts, lasts)
+        return bool(within == cached.count)
 
 
 def _selection(query: SignalQuery, after: SignalKey | None, limit: int) -> tuple[str, list[Any]]:

@@ -20,6 +20,7 @@ from riskcast_server.store.rows import (
     bounds_of,
     by_segment,
     in_doubt,
+    is_one_run,
     least_recently_counted,
     maybe_coverage,
     place_of,
@@ -59,12 +60,30 @@ LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND NOT EXISTS (SELECT 1 FROM p
 CACHED_COVERAGE = """SELECT segment_id, intervals, settled_count, counted_at FROM coverage
     WHERE ledger_id = ? AND segment_id IN ({asked})"""
 
-# Cached coverage beside what rows and settlements say, per segment asked about. One statement sees one snapshot.
-COUNTED_COVERAGE = f"""WITH asked (segment_id) AS (VALUES {{asked}})
-    SELECT a.segment_id, c.intervals, c.settled_count,
-        (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = a.segment_id)
-        + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND t.segment_id = a.segment_id AND {LIVE})
-    FROM asked a LEFT JOIN coverage c ON c.ledger_id = ?1 AND c.segment_id = a.segment_id"""
+# Cached coverage beside what rows and settlements say, per segment asked about: how many, the first and the last. One
+# statement sees one snapshot.
+COUNTED_COVERAGE = f"""WITH asked (segment_id) AS (VALUES {{asked}}), counted AS (
+        SELECT a.segment_id,
+            (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = a.segment_id)
+            + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND t.segment_id = a.segment_id AND {LIVE})
+            AS count,
+            (SELECT MIN(record_index) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = a.segment_id) AS p_first,
+            (SELECT MAX(record_index) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = a.segment_id) AS p_last,
+            (SELECT MIN(record_index) FROM settlements t
+                WHERE t.ledger_id = ?1 AND t.segment_id = a.segment_id AND {LIVE}) AS t_first,
+            (SELECT MAX(record_index) FROM settlements t
+                WHERE t.ledger_id = ?1 AND t.segment_id = a.segment_id AND {LIVE}) AS t_last
+        FROM asked a)
+    SELECT n.segment_id, c.intervals, n.count, MIN(IFNULL(p_first, t_first), IFNULL(t_first, p_first)),
+        MAX(IFNULL(p_last, t_last), IFNULL(t_last, p_last))
+    FROM counted n LEFT JOIN coverage c ON c.ledger_id = ?1 AND c.segment_id = n.segment_id"""
+
+COUNTED_WITHIN = f"""SELECT SUM(
+        (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1 AND p.segment_id = ?2
+            AND p.record_index BETWEEN json_extract(r.value, '$[0]') AND json_extract(r.value, '$[1]'))
+        + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND t.segment_id = ?2
+            AND t.record_index BETWEEN json_extract(r.value, '$[0]') AND json_extract(r.value, '$[1]') AND {LIVE}))
+    FROM json_each(?3) r"""
 
 SETTLED_COUNT = f"""SELECT (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1)
     + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND {LIVE})"""
@@ -217,13 +236,20 @@ class SqliteStore:
         """Of one portion of segments."""
         settled: dict[bytes, Coverage] = {}
         sql = COUNTED_COVERAGE.format(asked=", ".join(f"(?{number})" for number in range(2, len(segment_ids) + 2)))
-        for segment_id, intervals, cached, counted in await self._database.read(sql, (ledger_id, *segment_ids)):
-            if (cached or 0) == counted and (found := maybe_coverage(intervals or "", counted)):
+        for segment_id, intervals, count, *ends in await self._database.read(sql, (ledger_id, *segment_ids)):
+            found = maybe_coverage(intervals or "", count)
+            if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):
                 settled[segment_id] = found
             else:
-                log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=counted)
+                log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=count)
                 settled[segment_id] = await self._rebuild(ledger_id, segment_id)
         return settled
+
+    async def _holds(self, ledger_id: str, segment_id: bytes, cached: Coverage) -> bool:
+        """Whether each of its records is settled, run by run."""
+        values = (ledger_id, segment_id, json.dumps(cached.intervals))
+        [(within,)] = await self._database.read(COUNTED_WITHIN, values)
+        return (within or 0) == cached.count
 
     async def _rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
         async with self._database.transaction() as writer:

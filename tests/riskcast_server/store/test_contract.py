@@ -107,6 +107,21 @@ def test_failures_are_told_until_their_signal_is_stored(database: Database) -> N
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("cached", [pytest.param("1-2", id="no hole"), pytest.param("1,3", id="a hole")])
+def test_as_many_records_as_were_counted_may_be_others(database: Database, cached: str) -> None:
+    """A conflict came to be settled since, and as many rows were deleted."""
+
+    async def scenario() -> None:
+        async with open_store(database.url) as store:
+            await store.settle([good("a", 1), good("b", 2), good("c", 3)], 7)
+            await database.sql("UPDATE coverage SET intervals = ?, settled_count = 2", cached)
+            await database.sql("DELETE FROM signals WHERE signal_id = 'a'")
+            assert await store.coverage(LEDGER, [SEGMENT]) == {SEGMENT: Coverage(((2, 3),))}
+            assert await database.sql("SELECT intervals, settled_count FROM coverage") == [("2-3", 2)]
+
+    asyncio.run(scenario())
+
+
 def test_a_segment_of_which_nothing_is_settled_is_not_there(database: Database) -> None:
     async def scenario() -> None:
         async with open_store(database.url) as store:
