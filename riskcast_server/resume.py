@@ -3,7 +3,7 @@
 import enum
 import json
 import re
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from contract.errors import ContractError, Reason
@@ -50,7 +50,7 @@ class Standing:
     failed_done: int = 0
 
     def cursor(self, query: str) -> str:
-        return page_token(query, json.dumps(astuple(self), separators=(",", ":")))
+        return page_token(query, json.dumps([getattr(self, each.name) for each in fields(self)], separators=(",", ":")))
 
     def entered(self, ledger: int, partition: str, now: int) -> Self:
         """A partition is begun: nothing is known of it yet."""
