@@ -4,6 +4,7 @@ H1 every acknowledged emit is in the ledger, bytes equal, where it was said to b
 H2 RiskCast stores exactly the ids of the ledger minus its dead letters, one row each, with bytes of the ledger
 H3 nothing anywhere that no client tried, nothing that was refused
 H4 an ack_id is the same in every answer and in the store
+H5 a stream that was cut and resumed tells each place once, in order, none left out
 H6 what was tried after the last fault was acknowledged
 """
 
@@ -54,16 +55,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """All that one stream said, over every cut: how many places it would tell of, and those it told, in order."""
+
+    name: str
+    announced_count: int
+    told: Sequence[tuple[str, int]]  # partition, sequence
+
+
+@dataclass(frozen=True)
 class History:
+    """`beside`: payloads that RiskCast may have from elsewhere, from a client or from what a ledger has lost since."""
+
     attempts: Sequence[Attempt]
     ledger: Sequence[Held]
     rows: Sequence[Row]
     dead_letters: Collection[str] = ()
+    streams: Sequence[Stream] = ()
+    beside: Collection[bytes] = ()
 
 
 def flaws(history: History) -> list[str]:
     """Every way in which a history breaks an invariant, by its number; [] when it breaks none."""
-    return [*h1(history), *h2(history), *h3(history), *h4(history), *h6(history)]
+    return [*h1(history), *h2(history), *h3(history), *h4(history), *h5(history), *h6(history)]
 
 
 def h1(history: History) -> Iterator[str]:
@@ -96,12 +110,12 @@ def h2(history: History) -> Iterator[str]:
         if count > 1:
             yield f"H2 {signal_id}: {count} rows"
     for row in history.rows:
-        if row.payload not in in_ledger[row.signal_id]:
+        if row.payload not in in_ledger[row.signal_id] and row.payload not in history.beside:
             yield f"H2 {row.signal_id}: stored, not from the ledger"
 
 
 def h3(history: History) -> Iterator[str]:
-    tried = {attempt.payload for attempt in history.attempts if attempt.told is not Told.REFUSED}
+    tried = {attempt.payload for attempt in history.attempts if attempt.told is not Told.REFUSED} | {*history.beside}
     for payload, where in [(record.payload, record) for record in history.ledger]:
         if payload not in tried:
             yield f"H3 {where.signal_id}: in the ledger, refused or never tried"
@@ -119,6 +133,17 @@ def h4(history: History) -> Iterator[str]:
     for signal_id, found in acks.items():
         if len(found) > 1:
             yield f"H4 {signal_id}: {len(found)} ack_ids"
+
+
+def h5(history: History) -> Iterator[str]:
+    for stream in history.streams:
+        places = set(stream.told)
+        if repeat_count := len(stream.told) - len(places):
+            yield f"H5 {stream.name}: {repeat_count} told twice"
+        if (gap_count := stream.announced_count - len(places)) > 0:
+            yield f"H5 {stream.name}: {gap_count} of {stream.announced_count} left out"
+        if [*stream.told] != sorted(stream.told):
+            yield f"H5 {stream.name}: not in order"
 
 
 def h6(history: History) -> Iterator[str]:

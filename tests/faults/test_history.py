@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.history import Attempt, Held, History, Row, Told, flaws
+from tests.faults.history import Attempt, Held, History, Row, Stream, Told, flaws
 
 DAY = "2026-01-29"
 
@@ -33,7 +33,8 @@ def sound() -> History:
         Held(DAY, at(2, 2), "E", b"e"),
     ]
     rows = [Row("A", "ack-a", b"a"), Row("B", "ack-b", b"b"), Row("E", "ack-e", b"e")]
-    return History(attempts, ledger, rows)
+    streams = [Stream("a run that was cut twice", 3, [(DAY, at(1, 2)), (DAY, at(2, 1)), (DAY, at(2, 2))])]
+    return History(attempts, ledger, rows, streams=streams)
 
 
 def with_ledger(history: History, ledger: list[Held]) -> History:
@@ -93,6 +94,22 @@ def a_segment_that_begins_with_its_second_record(history: History) -> History:
     return with_ledger(history, [*history.ledger, Held(DAY, at(3, 2), "B", b"b")])
 
 
+def telling(history: History, told: list[tuple[str, int]]) -> History:
+    return replace(history, streams=[replace(history.streams[0], told=told)])
+
+
+def resumed_behind_a_gap(history: History) -> History:
+    return telling(history, [*history.streams[0].told[:1], *history.streams[0].told[2:]])
+
+
+def resumed_with_a_repeat(history: History) -> History:
+    return telling(history, [*history.streams[0].told, history.streams[0].told[-1]])
+
+
+def resumed_from_behind(history: History) -> History:
+    return telling(history, [*history.streams[0].told[1:], history.streams[0].told[0]])
+
+
 def unanswered_after_the_fault(history: History) -> History:
     attempts = [*history.attempts, Attempt("F", b"f", Told.UNKNOWN, is_after_the_last_fault=True)]
     return replace(history, attempts=attempts)
@@ -115,6 +132,9 @@ BROKEN: dict[Callable[[History], History], str] = {
     refused_and_stored_all_the_same: "H3",
     ack_changed_in_an_answer: "H4",
     ack_changed_in_the_store: "H4",
+    resumed_behind_a_gap: "H5",
+    resumed_with_a_repeat: "H5",
+    resumed_from_behind: "H5",
     unanswered_after_the_fault: "H6",
     nothing_after_the_fault: "H6",
 }
@@ -127,6 +147,10 @@ def test_a_sound_history_has_no_flaws() -> None:
 def test_a_dead_letter_is_not_missed() -> None:
     history = sound()
     assert flaws(replace(history, rows=[history.rows[0], *history.rows[2:]], dead_letters={"B"})) == []
+
+
+def test_what_came_to_riskcast_beside_the_ledger_is_no_phantom() -> None:
+    assert flaws(replace(phantom_in_riskcast(sound()), beside={b"z"})) == []
 
 
 @pytest.mark.parametrize("break_it", BROKEN, ids=lambda broken: broken.__name__)

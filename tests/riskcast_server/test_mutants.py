@@ -14,6 +14,7 @@ AFTER_A_POWER_CUT = (
 
 CONTRACT = "store/test_contract.py"
 REPLICAS = "store/test_postgres_replicas.py"
+SIMULATION = "simulation/test_simulation.py::test_the_cores_keep_their_promises[0-19]"
 
 KILLED_BY: dict[str, Sequence[str]] = {
     "synchronous=NORMAL": [f"{AFTER_A_POWER_CUT}[settle]"],
@@ -22,14 +23,17 @@ KILLED_BY: dict[str, Sequence[str]] = {
     "acknowledged before the commit": [
         f"{AFTER_A_POWER_CUT}[settle]",
         f"{CONTRACT}::test_what_is_settled_is_committed_when_the_answer_comes[sqlite_database]",
+        SIMULATION,
     ],
     "covered outside the transaction": [
         f"{AFTER_A_POWER_CUT}[settle]",
         f"{CONTRACT}::test_rows_settlements_and_coverage_are_written_together_or_not_at_all[sqlite_database-coverage]",
+        SIMULATION,
     ],
-    "conflict counted as duplicate": ["test_settlement.py::test_the_table_of_outcomes"],
+    "conflict counted as duplicate": ["test_settlement.py::test_the_table_of_outcomes", SIMULATION],
     "coverage trusted without counting": [
         f"{CONTRACT}::test_coverage_says_what_the_tables_say_whatever_is_settled_and_whatever_is_deleted[sqlite_database-0]",
+        SIMULATION,
     ],
     "coverage trusted when the count is right": [
         f"{CONTRACT}::test_as_many_records_as_were_counted_may_be_others[sqlite_database-a hole]",
