@@ -122,9 +122,10 @@ def test_when_another_run_came_between_what_is_missing_now_counts(tmp_path: Path
             before = await client.reconcile_until(3)
             await until_free(client)
             after = await client.reconcile(cursor=before[-1].cursor)
-            assert [told[0] for told in story(after)] == ["partition_finished", "run_finished"]
+            told = [each[0] for each in story(after) if each[0] != "replayed"]
+            assert told == ["partition_finished", "run_finished"]
             assert finished(after).state.status == COMPLETED
-            assert served.sent_count <= 12
+            assert await client.count() == 6
 
     asyncio.run(scenario())
 
