@@ -92,6 +92,12 @@ def missing(found: Iterable[Gap]) -> dict[bytes, Coverage]:
     return {gap.segment.segment_id: gap.missing for gap in found if gap.missing.intervals}
 
 
+def joined(one: Mapping[bytes, Coverage], other: Mapping[bytes, Coverage]) -> dict[bytes, Coverage]:
+    """By segment_id, what either holds."""
+    nothing = Coverage()
+    return {each: one.get(each, nothing) | other.get(each, nothing) for each in one.keys() | other.keys()}
+
+
 def behind(wanted: Mapping[bytes, Coverage], sequence: int, found: Iterable[Gap]) -> dict[bytes, Coverage]:
     """What of `wanted` stands in the ledger behind the sequence."""
     left: dict[bytes, Coverage] = {}

@@ -147,10 +147,7 @@ class Reconciler:
         await self._compare(tally, comparison.beyond(claims, ledger_holds.segments))
         tally.missing = comparison.missing(tally.gaps)
         if tally.is_resumed:
-            saved = await self._store.runs.maybe_missing(ledger_id, tally.run.run_id, name)
-            tally.missing = (
-                comparison.behind(saved, tally.run.standing.sequence, tally.gaps) if saved else tally.missing
-            )
+            tally.resume(await self._store.runs.maybe_missing(ledger_id, tally.run.run_id, name))
 
     async def _remember(self, tally: Tally) -> None:
         lease = tally.run.leases.get(tally.ledger_id)

@@ -126,11 +126,15 @@ Outcome = Kept | Failed
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A record that made no row, and why. `signal_id` is the wide one of a conflict, `reason` is "" of a duplicate."""
+    """A record that made no row, and why. It is settled while a row has both the id and the hash; if rejected, always.
+
+    `signal_id` is the wide one of a conflict, `input_event_hash` is "" of what was refused, `reason` of a duplicate.
+    """
 
     position: Position
     verdict: Verdict
     signal_id: str
+    input_event_hash: str
     reason: str
 
 
@@ -185,7 +189,9 @@ def _candidate(candidate: Candidate, known: Known, plan: Plan, ingested_at: int)
     if row.signal.input_event_hash != candidate.input_event_hash:
         return _conflict(candidate, row, plan)
     if at and at.place not in known.places:
-        plan.settlements[at.place] = Settlement(at, Verdict.DUPLICATE, candidate.signal_id, "")
+        plan.settlements[at.place] = Settlement(
+            at, Verdict.DUPLICATE, candidate.signal_id, candidate.input_event_hash, ""
+        )
     return Kept(Verdict.DUPLICATE, row)
 
 
@@ -218,5 +224,7 @@ def _fail(entry: Entry, failed: Failed, plan: Plan, counts_with: str = "") -> Fa
     """`counts_with` is the signal_id whose row settles it, if not its own."""
     if at := entry.held_at:
         signal_id = counts_with or entry.signal_id
-        plan.settlements[at.place] = Settlement(at, failed.verdict, signal_id, failed.error.reason)
+        input_event_hash = entry.input_event_hash if isinstance(entry, Candidate) else ""
+        reason = failed.error.reason
+        plan.settlements[at.place] = Settlement(at, failed.verdict, signal_id, input_event_hash, reason)
     return failed

@@ -98,7 +98,7 @@ class Tally:
 
     def started(self) -> pb.ReconcileResponse:
         settled = sum((gap.settled & gap.all_records).count for gap in self.gaps)
-        missing = sum(indexes.count for indexes in self.missing.values())
+        missing = count_of(self.missing)
         self._move(stage=Stage.PARTITION_STARTED, settled_before=settled, missing=missing)
         started = pb.PartitionStarted(
             ledger_id=self.ledger_id,
@@ -108,6 +108,18 @@ class Tally:
             missing_record_count=missing,
         )
         return pb.ReconcileResponse(partition_started=started)
+
+    def resume(self, maybe_saved: Mapping[bytes, Coverage] | None) -> None:
+        """What is left of what was found missing when the partition was begun, and what came to be missing since.
+
+        Nothing is saved where nothing was missing, or when another run came between.
+        """
+        now, saved = self.run.standing, maybe_saved or {}
+        left = comparison.behind(comparison.joined(saved, self.missing), now.sequence, self.gaps)
+        if maybe_saved or not now.missing:
+            known = comparison.behind(saved, now.sequence, self.gaps)
+            self._move(missing=now.missing + count_of(left) - count_of(known))
+        self.missing = left
 
     def replayed(
         self, entries: Sequence[Entry], records: Sequence[LedgerRecord], results: Sequence[RecordResult]
@@ -189,6 +201,10 @@ class Tally:
             failed_record_count=conclusion.failed_record_count,
             extra_record_count=self.extra_count,
         )
+
+
+def count_of(places: Mapping[bytes, Coverage]) -> int:
+    return sum(indexes.count for indexes in places.values())
 
 
 def microseconds_of(at: datetime) -> int:

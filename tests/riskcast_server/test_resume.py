@@ -130,6 +130,21 @@ def test_when_another_run_came_between_what_is_missing_now_counts(tmp_path: Path
     asyncio.run(scenario())
 
 
+def test_what_came_to_be_missing_since_is_fetched_by_the_resumed_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            await served.deliver(client, served.append([event(1)]))
+            before = await client.reconcile_until(2)
+            served.append([event(2), event(3)])
+            after = await until_free(client, cursor=before[-1].cursor)
+            partition = finished(after)
+            assert [told[0] for told in story(after)].count("replayed") == 2
+            counts = partition.missing_record_count, partition.replayed_record_count, partition.failed_record_count
+            assert (partition.state.status, *counts) == (COMPLETED, 2, 2, 0)
+
+    asyncio.run(scenario())
+
+
 def test_a_dry_run_is_resumed_too_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with both(tmp_path) as (served, client):

@@ -123,7 +123,7 @@ def test_a_hello_names_no_more_ranges_than_one_message_holds(tmp_path: Path) -> 
             sql(tmp_path, "DELETE FROM coverage")
             for segment in (SEGMENT, OTHER_SEGMENT):
                 sql(tmp_path, "WITH RECURSIVE odd(n) AS (SELECT 4000000001 UNION ALL SELECT n + 2 FROM odd LIMIT ?)"
-                    " INSERT INTO settlements SELECT ?, ?, ?, 1, n, 'rejected', '', '' FROM odd",
+                    " INSERT INTO settlements SELECT ?, ?, ?, 1, n, 'rejected', '', '', '' FROM odd",
                     HELLO_RANGES_MAX - 100, LEDGER, DAY, segment)  # fmt: skip
             hello = await client.hello(SEGMENT, OTHER_SEGMENT)
             assert [len(each.ranges) for each in hello.settled] == [HELLO_RANGES_MAX - 99, 99]

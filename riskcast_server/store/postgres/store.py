@@ -44,11 +44,12 @@ INSERT_ROWS = f"""WITH inserted AS (INSERT INTO signals ({ROW}) SELECT * FROM un
         $12::bytea[], $13::bigint[], $14::bigint[], $15::bigint[])
     ON CONFLICT (signal_id) DO NOTHING RETURNING 1) SELECT count(*) FROM inserted"""
 
-UPSERT_SETTLEMENTS = f"""INSERT INTO settlements ({PLACE}, outcome, signal_id, reason) SELECT * FROM unnest($1::text[],
-        $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[])
+UPSERT_SETTLEMENTS = f"""INSERT INTO settlements ({PLACE}, outcome, signal_id, input_event_hash, reason)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
+        $8::text[], $9::text[])
     ON CONFLICT (ledger_id, segment_id, record_index) DO UPDATE SET partition = excluded.partition,
         segment_ordinal = excluded.segment_ordinal, outcome = excluded.outcome, signal_id = excluded.signal_id,
-        reason = excluded.reason"""
+        input_event_hash = excluded.input_event_hash, reason = excluded.reason"""
 
 DELETE_SETTLEMENTS = "DELETE FROM settlements WHERE ledger_id = $1 AND segment_id = $2 AND record_index = ANY($3)"
 
@@ -68,7 +69,8 @@ HOLD_COVERAGE = """SELECT ledger_id, segment_id, intervals, settled_count FROM c
 UPDATE_COVERAGE = """UPDATE coverage SET intervals = $3, settled_count = $4 WHERE ledger_id = $1 AND segment_id = $2"""
 
 # Duplicates, and conflicts that were emitted again, count only while the row is there that they name.
-HAS_ROW = "EXISTS (SELECT 1 FROM signals o WHERE o.signal_id = t.signal_id)"
+HAS_ROW = """EXISTS (SELECT 1 FROM signals o
+    WHERE o.signal_id = t.signal_id AND o.input_event_hash = t.input_event_hash)"""
 
 # Where a row claims the place too, the row is what counts.
 LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND NOT EXISTS (SELECT 1 FROM places p
@@ -134,9 +136,9 @@ ROW_COUNT_AT = """SELECT count(*) FROM unnest($2::bytea[], $3::bigint[], $4::big
 ROWS_SETTLING = f"""SELECT s.record_index, {ROW} FROM signals s
         WHERE ledger_id = $1 AND segment_id = $2 AND record_index BETWEEN $3 AND $4 AND arrival_path <> 1
     UNION ALL SELECT t.at, {ROW} FROM (
-        SELECT record_index AS at, signal_id AS id FROM settlements
+        SELECT record_index AS at, signal_id AS id, input_event_hash AS hash FROM settlements
         WHERE ledger_id = $1 AND segment_id = $2 AND record_index BETWEEN $3 AND $4 AND outcome <> 'rejected'
-    ) t JOIN signals ON signal_id = t.id"""
+    ) t JOIN signals ON signal_id = t.id AND input_event_hash = t.hash"""
 
 FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = $1 AND segment_id = ANY($2)
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY segment_id, record_index"""
@@ -310,11 +312,11 @@ async def _write(connection: Connection, plan: Plan) -> None:
     for segment, indexes in by_segment(row.signal.held_at for row in plan.rows).items():
         await connection.execute(DELETE_SETTLEMENTS, *segment, indexes)
     settlements = [
-        (*place_of(each.position), each.verdict.value, each.signal_id, each.reason)
+        (*place_of(each.position), each.verdict.value, each.signal_id, each.input_event_hash, each.reason)
         for each in plan.settlements.values()
     ]
     if settlements:
-        await connection.execute(UPSERT_SETTLEMENTS, *_columns(settlements, 8))
+        await connection.execute(UPSERT_SETTLEMENTS, *_columns(settlements, 9))
 
 
 async def _rebuild(ledger_id: str, segment_id: bytes, connection: Connection) -> Coverage:

@@ -10,8 +10,17 @@ import aiosqlite
 import structlog
 
 from contract.coverage import Coverage
+from contract.errors import ContractError
 from riskcast_server.settlement import Entry, Known, Outcome, Plan, Row, covered, decide
-from riskcast_server.store.contract import Failure, PartitionCount, Runs, SegmentCoverage, SignalKey, SignalQuery
+from riskcast_server.store.contract import (
+    Failure,
+    PartitionCount,
+    Runs,
+    SegmentCoverage,
+    SignalKey,
+    SignalQuery,
+    StoreRefused,
+)
 from riskcast_server.store.rows import (
     BLOCK_RECORDS,
     PLACE,
@@ -38,7 +47,7 @@ ROWS_PER_STATEMENT = 256  # one message of a stream; every statement waits for t
 
 INSERT_ROWS = f"INSERT INTO signals ({ROW})"
 
-INSERT_SETTLEMENTS = f"INSERT OR REPLACE INTO settlements ({PLACE}, outcome, signal_id, reason)"
+INSERT_SETTLEMENTS = f"INSERT OR REPLACE INTO settlements ({PLACE}, outcome, signal_id, input_event_hash, reason)"
 
 DELETE_SETTLEMENTS = """DELETE FROM settlements
     WHERE ledger_id = ? AND segment_id = ? AND record_index IN (SELECT value FROM json_each(?))"""
@@ -51,7 +60,8 @@ UPSERT_COVERAGE = """INSERT INTO coverage (ledger_id, segment_id, partition, seg
     SET intervals = excluded.intervals, settled_count = excluded.settled_count"""
 
 # Duplicates, and conflicts that were emitted again, count only while the row is there that they name.
-HAS_ROW = "EXISTS (SELECT 1 FROM signals o WHERE o.signal_id = t.signal_id)"
+HAS_ROW = """EXISTS (SELECT 1 FROM signals o
+    WHERE o.signal_id = t.signal_id AND o.input_event_hash = t.input_event_hash)"""
 
 # Where a row claims the place too, the row is what counts.
 LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND NOT EXISTS (SELECT 1 FROM places p
@@ -134,9 +144,9 @@ ROW_COUNT_AT = """SELECT COUNT(*) FROM places
 ROWS_SETTLING = f"""SELECT s.record_index, {ROW} FROM signals s
         WHERE ledger_id = ?1 AND segment_id = ?2 AND record_index BETWEEN ?3 AND ?4 AND arrival_path <> 1
     UNION ALL SELECT t.at, {ROW} FROM (
-        SELECT record_index AS at, signal_id AS id FROM settlements
+        SELECT record_index AS at, signal_id AS id, input_event_hash AS hash FROM settlements
         WHERE ledger_id = ?1 AND segment_id = ?2 AND record_index BETWEEN ?3 AND ?4 AND outcome <> 'rejected'
-    ) t JOIN signals ON signal_id = t.id"""
+    ) t JOIN signals ON signal_id = t.id AND input_event_hash = t.hash"""
 
 FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = ? AND segment_id = ?
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY record_index"""
@@ -147,7 +157,10 @@ async def open_sqlite(path: str, busy_timeout_s: float) -> AsyncIterator["Sqlite
     """StoreRefused when another RiskCast has the file, or it cannot be used safely."""
     async with Database.opened(Path(path), busy_timeout_s) as database:
         runs = SqliteRuns(database)
-        await runs.release_all()
+        try:
+            await runs.release_all()
+        except ContractError as error:
+            raise StoreRefused(f"{path} cannot be used: {error.__cause__}") from error
         yield SqliteStore(database, runs)
 
 
@@ -315,7 +328,7 @@ async def _write(writer: aiosqlite.Connection, plan: Plan) -> None:
     for segment, indexes in by_segment(row.signal.held_at for row in plan.rows).items():
         await writer.execute(DELETE_SETTLEMENTS, (*segment, json.dumps(indexes)))
     settlements = [
-        (*place_of(each.position), each.verdict.value, each.signal_id, each.reason)
+        (*place_of(each.position), each.verdict.value, each.signal_id, each.input_event_hash, each.reason)
         for each in plan.settlements.values()
     ]
     await _insert(writer, INSERT_SETTLEMENTS, settlements)

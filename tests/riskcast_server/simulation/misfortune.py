@@ -1,17 +1,15 @@
 """Machines that die, disks that are replaced, and people who mean well."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.riskcast_server.simulation.catalogue import COLLIDING, payload_of, said
 from tests.riskcast_server.simulation.omen import SPOILT_PARTITION, Omen
 from tests.riskcast_server.simulation.riskcast import Riskcast
 from tests.riskcast_server.simulation.truth import Truth
 from tests.riskcast_server.simulation.witness import Witness
 from tests.riskcast_server.simulation.world import Fault, World
 
-SHARED_IDS = {said(payload_of(number)).signal_id for pair in COLLIDING for number in pair}
 SUSPECTS_MAX = 5  # kinds of misfortune that one seed knows, beside crashes
 
 
@@ -91,17 +89,13 @@ class Misfortune:
             self._witness.tampered()
 
     def _delete_rows(self, connection: sqlite3.Connection) -> bool:
-        """But for ids that two events share: the other one may take it, and then repeats of the first count with it."""
-        return self._delete_some(connection, "signals", "signal_id", spared=SHARED_IDS)
+        return self._delete_some(connection, "signals", "signal_id")
 
     def _delete_settlements(self, connection: sqlite3.Connection) -> bool:
         return self._delete_some(connection, "settlements", "signal_id")
 
-    def _delete_some(
-        self, connection: sqlite3.Connection, table: str, key: str, spared: Collection[object] = ()
-    ) -> bool:
-        found = connection.execute(f"SELECT DISTINCT {key} FROM {table}")
-        keys = sorted(each for each in found if each[0] not in spared)
+    def _delete_some(self, connection: sqlite3.Connection, table: str, key: str) -> bool:
+        keys = sorted(connection.execute(f"SELECT DISTINCT {key} FROM {table}"))
         for victim in self._world.chance.sample(keys, min(len(keys), 3)):
             connection.execute(f"DELETE FROM {table} WHERE {key} = ?", victim)
         return bool(keys)

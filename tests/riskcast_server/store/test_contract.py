@@ -134,6 +134,21 @@ def test_a_segment_of_which_nothing_is_settled_is_not_there(database: Database) 
     asyncio.run(scenario())
 
 
+def test_a_duplicate_counts_only_while_its_own_event_has_the_row(database: Database) -> None:
+    async def scenario() -> None:
+        async with open_store(database.url) as store:
+            first, again = standing("a", SEGMENT, 1), standing("a", SEGMENT, 2)
+            another = standing("a", SEGMENT, 3, digest="another")
+            await store.settle([first, again], 7)
+            await database.sql("DELETE FROM signals")
+            await store.settle([another], 7)
+            assert await store.coverage(LEDGER, [SEGMENT]) == {SEGMENT: Coverage.of([3])}
+            [outcome] = await store.settle([again], 7)
+            assert outcome.verdict is Verdict.CONFLICT
+
+    asyncio.run(scenario())
+
+
 def drawn_entry(draw: random.Random) -> Entry:
     segment, index = draw.choice(SEGMENTS), draw.randint(1, 12)
     at = Position(LEDGER, DAY, segment, (SEGMENTS.index(segment) + 1) << 32 | index)
@@ -145,7 +160,7 @@ def drawn_entry(draw: random.Random) -> Entry:
 async def settled_places(database: Database) -> set[tuple[bytes, int]]:
     """What the tables say, by the definition of settled."""
     rows = await database.sql("SELECT segment_id, record_index FROM signals WHERE arrival_path <> 1")
-    live = "outcome = 'rejected' OR signal_id IN (SELECT signal_id FROM signals)"
+    live = "outcome = 'rejected' OR (signal_id, input_event_hash) IN (SELECT signal_id, input_event_hash FROM signals)"
     settlements = await database.sql(f"SELECT segment_id, record_index FROM settlements WHERE {live}")
     return {(segment_id, index) for segment_id, index in (*rows, *settlements)}
 

@@ -37,16 +37,17 @@ CREATE INDEX signals_by_time ON signals (emitted_at, signal_id, category, partit
 CREATE INDEX signals_by_question ON signals (source_event_id, emitted_at);
 
 -- Records that made no row. With the places of rows these are the settled records; a duplicate or a conflict only while
--- its signal_id has a row. A conflict's is the wide one, under which OMEN emits its event again.
+-- a row has its signal_id and is of the same event. A conflict's id is the wide one, under which OMEN emits it again.
 CREATE TABLE settlements (
-    ledger_id       TEXT   COLLATE "C" NOT NULL,
-    partition       TEXT   COLLATE "C" NOT NULL,
-    segment_id      BYTEA  NOT NULL,
-    segment_ordinal BIGINT NOT NULL,
-    record_index    BIGINT NOT NULL CHECK (record_index >= 1),
-    outcome         TEXT   NOT NULL CHECK (outcome IN ('duplicate', 'conflict', 'rejected')),
-    signal_id       TEXT   COLLATE "C" NOT NULL,
-    reason          TEXT   NOT NULL,
+    ledger_id        TEXT   COLLATE "C" NOT NULL,
+    partition        TEXT   COLLATE "C" NOT NULL,
+    segment_id       BYTEA  NOT NULL,
+    segment_ordinal  BIGINT NOT NULL,
+    record_index     BIGINT NOT NULL CHECK (record_index >= 1),
+    outcome          TEXT   NOT NULL CHECK (outcome IN ('duplicate', 'conflict', 'rejected')),
+    signal_id        TEXT   COLLATE "C" NOT NULL,
+    input_event_hash TEXT   NOT NULL,
+    reason           TEXT   NOT NULL,
     PRIMARY KEY (ledger_id, segment_id, record_index)
 );
 

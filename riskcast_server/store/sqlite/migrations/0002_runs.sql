@@ -14,6 +14,13 @@ CREATE INDEX signals_by_client ON signals (ledger_id, partition) WHERE arrival_p
 CREATE INDEX signals_by_time ON signals (emitted_at, signal_id, category, partition, ledger_id);
 CREATE INDEX signals_by_question ON signals (source_event_id, emitted_at);
 
+-- A duplicate or a conflict counts only while a row has its id and is of the same event: ids are short, and may come to
+-- belong to another one. Where that is not known any more, the record is fetched again.
+ALTER TABLE settlements ADD COLUMN input_event_hash TEXT NOT NULL DEFAULT '';
+UPDATE settlements SET input_event_hash = COALESCE(
+    (SELECT s.input_event_hash FROM signals s WHERE s.signal_id = settlements.signal_id), '')
+    WHERE outcome <> 'rejected';
+
 -- When the coverage of the segment was last checked by counting; 0 for never.
 ALTER TABLE coverage ADD COLUMN counted_at INTEGER NOT NULL DEFAULT 0;
 
