@@ -12,9 +12,8 @@ import grpc
 
 import serving
 from bench.counting_proxy import counting_proxy
-from bench.databases import Technology, technologies
+from bench.databases import Technology, fill, technologies
 from bench.events import Events, ids_of
-from bench.filled_store import fill
 from bench.ingest import riskcast
 from bench.ledger_append import IN_FLIGHT, Appender, payloads
 from bench.real_ledger import RealLedger, omen

@@ -1,9 +1,10 @@
 """The databases that RiskCast stores in, without it: what it is compared with, and what happens behind its back."""
 
 import asyncio
+import itertools
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from riskcast_server.store import migrate_store
 from riskcast_server.store.rows import ROW, values_of
 
 POSTGRES_SETTINGS = ("shared_buffers=256MB", "max_wal_size=2GB")  # twice its defaults; all that syncs stays on
+LOADED_AT_ONCE = 50_000  # rows a transaction: write-ahead logs stay small
 COLUMNS = [name.strip() for name in ROW.split(",")]
 
 
@@ -52,6 +54,17 @@ def technologies(folder: Path) -> Iterator[list[Technology]]:
     folder.chmod(0o711)  # a PostgreSQL that root starts runs as nobody, who has to get to its own folder
     with postgres(*POSTGRES_SETTINGS, within=folder) as server:
         yield [lambda name: SqliteDatabase(folder / f"{name}.db"), lambda name: PostgresDatabase(server)]
+
+
+async def fill(databases: Sequence[Database], rows: Iterable[Row]) -> None:
+    """All of them at once with the same rows."""
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(database.connected()) for database in databases]
+        waiting = iter(rows)
+        while portion := list(itertools.islice(waiting, LOADED_AT_ONCE)):
+            await asyncio.gather(*(connection.load(portion) for connection in connections))
+        for connection in connections:
+            await connection.tidy()
 
 
 class SqliteDatabase:

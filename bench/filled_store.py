@@ -4,24 +4,20 @@ Rows are written by the database's fastest way, as RiskCast itself would write t
 run of Reconcile, which is not counted, finds that it is missing and makes it from the rows.
 """
 
-import asyncio
 import itertools
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
 
 import serving
 from bench import reconcile
 from bench.counting_proxy import CountingProxy, counting_proxy
-from bench.databases import Database, Technology, technologies
+from bench.databases import Database, Technology, fill, technologies
 from bench.feed import Feed
 from bench.ingest import RECORDS, Streaming, riskcast
 from bench.real_ledger import RealLedger, indexed, omen
 from bench.rounds import Figure, Measured, Scale, measure
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_STORED
-from riskcast_server.settlement import Row
 
-LOADED_AT_ONCE = 50_000  # rows a transaction: write-ahead logs stay small
 SMALL_ROWS_MAX = 100_000
 RECORD_BYTES = 3 * 1400  # in the ledger and in each of two stores, indexes and write-ahead logs included
 FREE_BYTES_KEPT = 4 << 30
@@ -42,17 +38,6 @@ def figures(scale: Scale) -> Sequence[Figure]:
             for database, technology in zip(full, all_of_them, strict=True)
             for figure in _of_technology(scale, technology, database, ledger, proxy)
         ]
-
-
-async def fill(databases: Sequence[Database], rows: Iterable[Row]) -> None:
-    """All of them at once with the same rows."""
-    async with AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(database.connected()) for database in databases]
-        waiting = iter(rows)
-        while portion := list(itertools.islice(waiting, LOADED_AT_ONCE)):
-            await asyncio.gather(*(connection.load(portion) for connection in connections))
-        for connection in connections:
-            await connection.tidy()
 
 
 def _of_technology(

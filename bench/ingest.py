@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import serving
-from bench.databases import Database, Technology, technologies
+from bench.databases import Database, Technology, fill, technologies
 from bench.events import Events
 from bench.feed import Feed
 from bench.processes import server
@@ -25,6 +25,8 @@ from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 
 BATCH_RECORDS = 256
 RECORDS = 20 * BATCH_RECORDS  # a round
+STORED_BEFORE = 100_000  # rows in both: what an empty table costs is nobody's daily life
+FIRST_STORED_BEFORE = 1_000_000_000  # their numbers come nowhere near those that are measured
 IN_FLIGHT = 4  # messages, as OMEN has
 STREAM_TIMEOUT_S = 120.0
 
@@ -38,10 +40,13 @@ def figures(scale: Scale) -> list[Figure]:
 
 def _of_technology(scale: Scale, technology: Technology) -> Iterator[Figure]:
     ours, theirs, events = technology("ingest"), technology("inserts"), Events(datetime.now(UTC))
+    stored_before = range(FIRST_STORED_BEFORE, FIRST_STORED_BEFORE + STORED_BEFORE)
+    serving.run(fill([ours, theirs], Feed(events).rows(stored_before)))
     inserting = Inserting(theirs, Feed(events), itertools.count())
     leaving = Inserting(theirs, Feed(events), repeating())
     settings = (
-        f"{RECORDS:,} records of about 800 bytes, {BATCH_RECORDS} a message, {IN_FLIGHT} messages in flight, "
+        f"{RECORDS:,} records of about 800 bytes into {STORED_BEFORE:,} rows, {BATCH_RECORDS} a message, "
+        f"{IN_FLIGHT} messages in flight, "
         f"2 processes, {ours.synced}; against 1 process, {BATCH_RECORDS} rows a transaction, the same sync"
     )
     with riskcast(scale.folder, ours) as target:
