@@ -21,6 +21,7 @@ from riskcast_server.store import Store
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Requests: TypeAlias = AsyncIterator[pb.IngestStreamRequest]
 
+COUNTED_PER_HELLO = 1_000_000  # records: half a second, for which the ledger waits; Reconcile counts the rest
 WINDOW_BATCHES = 4  # one commits, one is parsed, two cover the way there and back
 
 
@@ -73,7 +74,8 @@ class IngestService(IngestServiceServicer):
             receipts.put_nowait(None)
 
     async def _greet(self, hello: pb.IngestHello) -> pb.IngestHelloResult:
-        settled = await self._store.coverage(hello.ledger_id, [each.segment_id for each in hello.segments])
+        segment_ids = [each.segment_id for each in hello.segments]
+        settled = await self._store.coverage(hello.ledger_id, segment_ids, counted_max=COUNTED_PER_HELLO)
         return pb.IngestHelloResult(
             settled=_told(settled),
             settled_count=await self._store.settled_count(hello.ledger_id),

@@ -162,7 +162,7 @@ class Store(Protocol):
         """
 
     async def settled_count(self, ledger_id: str) -> int:
-        """How many records of the ledger are settled, counted from rows and settlements, not from the cache."""
+        """How many records of the ledger are settled, as cached: every hello asks, and must not cost more with time."""
 
     async def partitions(self) -> set[tuple[str, str]]:
         """Every (ledger_id, partition) of which something is settled, as cached."""

@@ -23,6 +23,8 @@ STATE = """ledger_id, partition, fence, status, reason, ledger_record_count, hig
 
 SEGMENTS_PER_STATEMENT = 500  # below SQLite's limit of parameters; other questions are answered in between
 
+RECORDS_PER_STATEMENT = 250_000  # to count: duplicates take some 10 µs each, and a statement is given 10 s
+
 BLOCK_RECORDS = 256  # where the cache of a segment is wrong, so many are read for each that misses: 0.1 ms
 
 DAY_US = 24 * 3600 * 1_000_000
@@ -187,10 +189,20 @@ def bounds_of(query: SignalQuery, after: SignalKey | None) -> tuple[SignalKey | 
     return last, min((at for at in ends if at is not None), default=None)
 
 
-def portions(segment_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Of a size that one statement takes."""
-    for start in range(0, len(segment_ids), SEGMENTS_PER_STATEMENT):
-        yield segment_ids[start : start + SEGMENTS_PER_STATEMENT]
+def portions(segment_ids: Sequence[bytes], cached: Iterable[CachedCoverage] = ()) -> Iterator[list[bytes]]:
+    """Of a size that one statement takes; with what is cached of them, of one that it can count in time."""
+    counts = {each.segment_id: each.settled_count for each in cached}
+    portion: list[bytes] = []
+    records = 0
+    for segment_id in segment_ids:
+        count = counts.get(segment_id, 0)
+        if portion and (len(portion) == SEGMENTS_PER_STATEMENT or records + count > RECORDS_PER_STATEMENT):
+            yield portion
+            portion, records = [], 0
+        portion.append(segment_id)
+        records += count
+    if portion:
+        yield portion
 
 
 def microseconds(seconds: float) -> int:

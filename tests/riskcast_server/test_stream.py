@@ -42,8 +42,9 @@ def test_rows_deleted_behind_the_servers_back_are_missing_from_the_next_hello(da
         async with riskcast(database.url) as client:
             await client.deliver([*records(range(1, 6)), record(6, event(3))])
             await database.sql("DELETE FROM signals WHERE record_index = 3")
-            assert (await client.hello()).settled_count == 4
-            [settled] = (await client.hello(SEGMENT)).settled
+            hello = await client.hello(SEGMENT)
+            [settled] = hello.settled
+            assert hello.settled_count == 4
             assert list(settled.ranges) == [IndexRange(first=1, last=2), IndexRange(first=4, last=5)]
             await database.sql("DELETE FROM coverage")
             assert list((await client.hello(SEGMENT)).settled) == [settled]

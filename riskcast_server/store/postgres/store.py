@@ -69,12 +69,13 @@ HOLD_COVERAGE = """SELECT ledger_id, segment_id, intervals, settled_count FROM c
 UPDATE_COVERAGE = """UPDATE coverage SET intervals = $3, settled_count = $4 WHERE ledger_id = $1 AND segment_id = $2"""
 
 # Duplicates, and conflicts that were emitted again, count only while the row is there that they name.
-HAS_ROW = """EXISTS (SELECT 1 FROM signals o
-    WHERE o.signal_id = t.signal_id AND o.input_event_hash = t.input_event_hash)"""
+# One look-up in an index each: as EXISTS the planner may join the whole table instead, by statistics of yesterday.
+HAS_ROW = """(SELECT true FROM signals o
+    WHERE o.signal_id = t.signal_id AND o.input_event_hash = t.input_event_hash LIMIT 1) IS NOT NULL"""
 
 # Where a row claims the place too, the row is what counts.
-LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND NOT EXISTS (SELECT 1 FROM places p
-    WHERE p.ledger_id = t.ledger_id AND p.segment_id = t.segment_id AND p.record_index = t.record_index)"""
+LIVE = f"""(t.outcome = 'rejected' OR {HAS_ROW}) AND (SELECT true FROM places p WHERE p.ledger_id = t.ledger_id
+    AND p.segment_id = t.segment_id AND p.record_index = t.record_index LIMIT 1) IS NULL"""
 
 CACHED_COVERAGE = """SELECT segment_id, intervals, settled_count, counted_at FROM coverage
     WHERE ledger_id = $1 AND segment_id = ANY($2)"""
@@ -97,8 +98,7 @@ COUNTED_WITHIN = f"""SELECT coalesce(sum(
             AND t.record_index BETWEEN r.first AND r.last AND {LIVE})), 0)::bigint
     FROM unnest($3::bigint[], $4::bigint[]) r (first, last)"""
 
-SETTLED_COUNT = f"""SELECT (SELECT count(*) FROM places p WHERE p.ledger_id = $1)
-    + (SELECT count(*) FROM settlements t WHERE t.ledger_id = $1 AND {LIVE})"""
+SETTLED_COUNT = "SELECT coalesce(sum(settled_count), 0)::bigint FROM coverage WHERE ledger_id = $1"
 
 SETTLED_PLACES = f"""SELECT partition, segment_ordinal, record_index FROM places
         WHERE ledger_id = $1 AND segment_id = $2
@@ -182,14 +182,14 @@ class PostgresStore:
     async def coverage(
         self, ledger_id: str, segment_ids: Sequence[bytes], *, counted_max: int | None = None
     ) -> dict[bytes, Coverage]:
+        rows = await self._database.read(CACHED_COVERAGE, ledger_id, list(segment_ids))
+        cached = [CachedCoverage(*each) for each in rows]
         settled: dict[bytes, Coverage] = {}
         to_count = list(segment_ids)
         if counted_max is not None:
-            rows = await self._database.read(CACHED_COVERAGE, ledger_id, to_count)
-            cached = [CachedCoverage(*each) for each in rows]
             settled = {each.segment_id: found for each in cached if (found := each.maybe_settled())}
             to_count = least_recently_counted(segment_ids, cached, counted_max)
-        for asked in portions(to_count):
+        for asked in portions(to_count, cached):
             settled |= await self._counted(ledger_id, asked)
         if counted_max is not None and to_count:
             await self._database.run(partial(_note_counted, ledger_id, to_count))

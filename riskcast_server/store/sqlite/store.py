@@ -95,8 +95,7 @@ COUNTED_WITHIN = f"""SELECT SUM(
             AND t.record_index BETWEEN json_extract(r.value, '$[0]') AND json_extract(r.value, '$[1]') AND {LIVE}))
     FROM json_each(?3) r"""
 
-SETTLED_COUNT = f"""SELECT (SELECT COUNT(*) FROM places p WHERE p.ledger_id = ?1)
-    + (SELECT COUNT(*) FROM settlements t WHERE t.ledger_id = ?1 AND {LIVE})"""
+SETTLED_COUNT = "SELECT coalesce(sum(settled_count), 0) FROM coverage WHERE ledger_id = ?"
 
 SETTLED_PLACES = f"""SELECT partition, segment_ordinal, record_index FROM places
         WHERE ledger_id = ?1 AND segment_id = ?2
@@ -194,13 +193,13 @@ class SqliteStore:
     async def coverage(
         self, ledger_id: str, segment_ids: Sequence[bytes], *, counted_max: int | None = None
     ) -> dict[bytes, Coverage]:
+        cached = await self._cached(ledger_id, segment_ids)
         settled: dict[bytes, Coverage] = {}
         to_count = list(segment_ids)
         if counted_max is not None:
-            cached = await self._cached(ledger_id, segment_ids)
             settled = {each.segment_id: found for each in cached if (found := each.maybe_settled())}
             to_count = least_recently_counted(segment_ids, cached, counted_max)
-        for asked in portions(to_count):
+        for asked in portions(to_count, cached):
             settled |= await self._counted(ledger_id, asked)
         if counted_max is not None and to_count:
             await self._note_counted(ledger_id, to_count)

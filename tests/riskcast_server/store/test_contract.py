@@ -15,6 +15,7 @@ from omen.v1.signal_pb2 import SIGNAL_CATEGORY_ENERGY, SIGNAL_CATEGORY_WEATHER
 from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY, ARRIVAL_PATH_INGEST, ARRIVAL_PATH_REPLAY
 from riskcast_server.settlement import Candidate, Entry, Kept, Position, Refused, Row, Verdict
 from riskcast_server.store import Failure, PartitionCount, SegmentCoverage, SignalQuery, Store, open_store
+from riskcast_server.store.rows import CachedCoverage, portions
 from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import DAY, LEDGER, OTHER_LEDGER, SEGMENT
 from tests.riskcast_server.test_settlement import WIDE, good, unary
@@ -229,6 +230,15 @@ def test_in_a_long_segment_exactly_what_was_deleted_is_no_longer_settled(databas
                 assert (await store.coverage(LEDGER, [SEGMENT])).get(SEGMENT, Coverage()) == left
 
     asyncio.run(scenario())
+
+
+def test_a_statement_counts_no_more_than_it_can_in_time() -> None:
+    segments = [bytes([number] * 16) for number in range(6)]
+    counts = [100_000, 100_000, 100_000, 400_000, 0, 250_000]
+    cached = [CachedCoverage(each, "", count, 0) for each, count in zip(segments, counts, strict=True)]
+    sizes = [len(portion) for portion in portions([*segments, bytes(16)], cached)]
+    assert sizes == [2, 1, 1, 2, 1]
+    assert [len(portion) for portion in portions([bytes(16)] * 1001)] == [500, 500, 1]
 
 
 @pytest.mark.parametrize("seed", range(3))

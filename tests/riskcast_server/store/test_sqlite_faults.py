@@ -219,6 +219,6 @@ def test_a_database_of_the_first_schema_put_in_place_under_the_server_is_brought
         async with open_store(url(tmp_path)) as store:
             await store.settle([good("z", 9)], 1)
             os.replace(tmp_path / "old.db", database(tmp_path))
-            assert await store.settled_count(LEDGER) == 2
+            assert await store.coverage(LEDGER, [SEGMENT]) == {SEGMENT: Coverage.of([1, 3])}
 
     asyncio.run(scenario())
