@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from contract.errors import ContractError, Reason, Violation, invalid_signal
+from omen.v1.ledger_service_pb2 import Segment
 from riskcast_server import comparison
 from riskcast_server.ledger_client import LedgerBroke, Survey
 from riskcast_server.store import SegmentCoverage, Store
@@ -49,8 +50,20 @@ def record_count(claims: Sequence[SegmentCoverage]) -> int:
     return sum(each.settled.count for each in claims)
 
 
+async def beyond_ledger(
+    store: Store, ledger_id: str, claims: Sequence[SegmentCoverage], segments: Sequence[Segment]
+) -> list[SegmentCoverage]:
+    """What is settled here and the ledger does not have. A cache alone accuses nobody: it is counted first.
+
+    `claims` must have been read before the ledger was asked: it grows meanwhile.
+    """
+    beyond = comparison.beyond(claims, segments)
+    counted = await store.coverage(ledger_id, [each.segment_id for each in beyond]) if beyond else {}
+    return comparison.confirmed(beyond, counted)
+
+
 async def _beyond(store: Store, survey: Survey, partition: str) -> list[SegmentCoverage]:
-    claims = await store.partition_coverage(survey.ledger_id, partition)  # before the ledger is asked: it grows
-    if partition not in survey.names:
-        return comparison.beyond(claims, [])
-    return comparison.beyond(claims, (await survey.ledger.partition(partition)).segments)
+    claims = await store.partition_coverage(survey.ledger_id, partition)  # before the ledger is asked
+    is_listed = partition in survey.names
+    segments = (await survey.ledger.partition(partition)).segments if is_listed else []
+    return await beyond_ledger(store, survey.ledger_id, claims, segments)

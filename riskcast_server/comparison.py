@@ -9,13 +9,17 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from google.protobuf.message import DecodeError
+
 from contract.coverage import Coverage, Interval
+from contract.identity import ack_id
 from contract.limits import RECONCILE_PROBLEMS_MAX
 from contract.reasons import Reason
 from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord, SegmentRanges
 from omen.v1.ledger_service_pb2 import GetPartitionResponse, Segment, SequenceRange
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import reconcile_service_pb2 as pb
+from riskcast_server.ingest import same_content
 from riskcast_server.settlement import Row
 from riskcast_server.store import Failure, SegmentCoverage
 
@@ -108,13 +112,16 @@ def behind(wanted: Mapping[bytes, Coverage], sequence: int, found: Iterable[Gap]
     return left
 
 
-def replay_ranges(wanted: Mapping[bytes, Coverage]) -> Iterator[list[SegmentRanges]]:
+def replay_ranges(
+    wanted: Mapping[bytes, Coverage], records_max: int = REPLAY_RECORDS_MAX
+) -> Iterator[list[SegmentRanges]]:
     """The records in order, in portions that one Replay can be asked for."""
+    most = min(records_max, REPLAY_RECORDS_MAX)
     portion: list[tuple[bytes, Interval]] = []
     records = 0
     for segment_id, indexes in wanted.items():
-        for first, last in _pieces(indexes.intervals):
-            if portion and (len(portion) == REPLAY_RANGES_MAX or records + last - first >= REPLAY_RECORDS_MAX):
+        for first, last in _pieces(indexes.intervals, most):
+            if portion and (len(portion) == REPLAY_RANGES_MAX or records + last - first >= most):
                 yield _by_segment(portion)
                 portion, records = [], 0
             portion.append((segment_id, (first, last)))
@@ -169,12 +176,23 @@ def differs(record: LedgerRecord, row: Row) -> bool:
 
     A row that stands elsewhere may have been emitted at another time or under more digits; its signal is the same.
     """
-    if record.event == row.signal.event:
-        return False
-    in_ledger, stored = SignalEvent.FromString(record.event), SignalEvent.FromString(row.signal.event)
+    try:
+        in_ledger, stored = SignalEvent.FromString(record.event), SignalEvent.FromString(row.signal.event)
+    except DecodeError:
+        return True
     at = row.signal.held_at
     is_own = at is not None and (at.segment_id, at.sequence) == (record.position.segment_id, record.position.sequence)
-    return in_ledger != stored if is_own else in_ledger.signal != stored.signal
+    is_same = in_ledger == stored if is_own else same_content(record.event, row.signal.event)
+    return not is_same or not _is_row_of(stored, row)
+
+
+def _is_row_of(event: SignalEvent, row: Row) -> bool:
+    """Whether the columns beside the event say what it says."""
+    signal = row.signal
+    expected = event.signal_id, event.input_event_hash, event.emitted_at.ToMicroseconds(), event.signal.category
+    told = signal.signal_id, signal.input_event_hash, signal.emitted_at, signal.category
+    of_question = event.source_event_id, ack_id(event.signal_id, event.input_event_hash)
+    return expected == told and of_question == (signal.source_event_id, signal.ack_id)
 
 
 WORST_LAST = (
@@ -272,11 +290,11 @@ def _by_segment(portion: Sequence[tuple[bytes, Interval]]) -> list[SegmentRanges
     ]
 
 
-def _pieces(intervals: Iterable[Interval]) -> Iterator[Interval]:
+def _pieces(intervals: Iterable[Interval], most: int) -> Iterator[Interval]:
     """None longer than what one Replay is asked for."""
     for first, last in intervals:
-        for start in range(first, last + 1, REPLAY_RECORDS_MAX):
-            yield start, min(last, start + REPLAY_RECORDS_MAX - 1)
+        for start in range(first, last + 1, most):
+            yield start, min(last, start + most - 1)
 
 
 def _of_segment(runs: Iterable[SequenceRange], segment: Segment) -> Coverage:

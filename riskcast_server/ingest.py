@@ -120,12 +120,15 @@ def utc_now() -> datetime:
 
 def same_content(one: bytes, other: bytes) -> bool:
     """Whether two stored events say the same signal, as far as this program knows its fields; when and how they were
-    emitted may differ."""
-    return one == other or _known_content(one) == _known_content(other)
+    emitted may differ. Bytes that somebody garbled say nothing."""
+    return one == other or ((known := _maybe_content(one)) is not None and known == _maybe_content(other))
 
 
-def _known_content(encoded: bytes) -> Signal:
-    event = SignalEvent.FromString(encoded)
+def _maybe_content(encoded: bytes) -> Signal | None:
+    try:
+        event = SignalEvent.FromString(encoded)
+    except DecodeError:
+        return None
     event.DiscardUnknownFields()
     return event.signal
 

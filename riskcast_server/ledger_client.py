@@ -1,6 +1,7 @@
 """What RiskCast asks of an OMEN: which partitions its ledger has, what is in them, and some of their records."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ import grpc
 
 from contract.errors import ErrorDetails
 from contract.limits import PAGE_SIZE_MAX
+from contract.validation import UUID, partition
 from omen.v1.ledger_record_pb2 import LedgerRecord, SegmentRanges
 from omen.v1.ledger_service_pb2 import (
     GetPartitionRequest,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from omen.v1.ledger_service_pb2_grpc import LedgerServiceAsyncStub  # a name of the .pyi alone
 
 Answer = TypeVar("Answer")
+
+UNEXPECTED_ANSWER = "UNEXPECTED_ANSWER"  # no reason of the contract: the ledger does not keep to it
 
 CALL_TIMEOUT_S = 10.0  # answered from memory: slower than this is not answered at all
 REPLAY_SILENCE_S = 30.0  # between two messages of a replay, each at most 1 MiB
@@ -76,6 +80,9 @@ class LedgerClient:
         try:
             while True:
                 page = await self._stub.ListPartitions(request, timeout=CALL_TIMEOUT_S)
+                if not (re.fullmatch(UUID, page.ledger_id) and all(map(is_sound, page.partitions))):
+                    failure = f"{UNEXPECTED_ANSWER}: the ledger at {self.target} does not answer as the contract says"
+                    return Survey(self, self.ledger_id, failure=failure)
                 self.ledger_id = page.ledger_id
                 partitions += page.partitions
                 if not page.next_page_token:
@@ -110,6 +117,15 @@ class LedgerClient:
         if told and told.reason:
             return LedgerBroke(told.reason, told.message)
         return LedgerBroke(error.code().name, f"the ledger at {self.target} cannot be read")
+
+
+def is_sound(summary: PartitionSummary) -> bool:
+    """Nothing else of it is computed with."""
+    try:
+        summary.due_at.ToDatetime()
+    except (ValueError, OverflowError):
+        return False
+    return partition(summary.partition) is None
 
 
 async def _within(timeout_s: float, answer: Awaitable[Answer]) -> Answer:

@@ -1,6 +1,7 @@
 """How fast replays may come, so that live ingest is not kept waiting by them."""
 
 import asyncio
+import sys
 
 
 class Pace:
@@ -9,6 +10,10 @@ class Pace:
     def __init__(self, records_per_second: int) -> None:
         self._records_per_second = records_per_second
         self._free_at = 0.0
+
+    def records_within(self, seconds: float) -> int:
+        """How many may come in that time, at least one; without a limit more than anybody asks for."""
+        return max(int(seconds * self._records_per_second), 1) if self._records_per_second else sys.maxsize
 
     async def take(self, count: int) -> None:
         """Returns when so many records may come. The first ones never wait."""

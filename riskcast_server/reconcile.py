@@ -21,12 +21,12 @@ from omen.v1.ledger_record_pb2 import LedgerRecord
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_REPLAY
 from riskcast_server import comparison
-from riskcast_server.acceptance import accept_divergence, asked_for
+from riskcast_server.acceptance import accept_divergence, asked_for, beyond_ledger
 from riskcast_server.committer import Clock
 from riskcast_server.comparison import Conclusion
 from riskcast_server.ingest import Door, Receipt
 from riskcast_server.leases import held
-from riskcast_server.ledger_client import LedgerBroke, LedgerClient, Survey
+from riskcast_server.ledger_client import UNEXPECTED_ANSWER, LedgerBroke, LedgerClient, Survey
 from riskcast_server.pace import Pace
 from riskcast_server.resume import maybe_standing, query_of
 from riskcast_server.selection import Kind, check, chosen, lost, steps, steps_left
@@ -38,6 +38,7 @@ Messages: TypeAlias = AsyncGenerator[pb.ReconcileResponse, None]
 
 log = structlog.get_logger(__name__)
 
+REPLAY_S = 300.0  # how long one replay may take at the pace that is set: half of what its call is given
 QUEUE_FULL_TRIES = 100  # live ingest goes first: with the delay it asks for, some 20 s
 
 
@@ -60,17 +61,19 @@ class Reconciler:
         query = query_of(request, tuple(ledger.target for ledger in self._ledgers))
         standing = maybe_standing(query, request.cursor)
         surveys = chosen(await self.surveys(), request)
-        run = Run(request, standing) if standing else Run.begun(request, self._now())
-        async with held(self._store.runs, {survey.ledger_id for survey in surveys} - {""}, run.run_id) as leases:
-            run.leases = leases
+        run = Run(request, standing, is_continued=True) if standing else Run.begun(request, self._now())
+        async with held(self._store.runs, {survey.ledger_id for survey in surveys} - {""}, run.run_id) as holding:
+            run.leases = holding.leases
             planned = steps(surveys, request, self._now())
             run.in_scope_count = sum(each.summary.record_count for each in planned if each.kind is Kind.COMPARE)
             if not standing:
-                yield told(query, run, run.started())
+                with holding.waiting():
+                    yield told(query, run, run.started())
             for step in steps_left(planned, run.standing):
                 async with aclosing(self._step(Tally.of(run, step, self._now()))) as messages:
                     async for message in messages:
-                        yield told(query, run, message)
+                        with holding.waiting():
+                            yield told(query, run, message)
         if not run.is_finished:  # no lease is held any more: whoever reads this may run the next at once
             yield told(query, run, run.finished())
 
@@ -133,7 +136,7 @@ class Reconciler:
     async def _lost(self, tally: Tally) -> pb.ReconcileResponse:
         """The ledger does not know the partition at all: everything that is settled of it is beyond the ledger."""
         claims = await self._store.partition_coverage(tally.ledger_id, tally.partition)
-        await self._compare(tally, comparison.beyond(claims, []))
+        await self._compare(tally, claims)
         return await self._finish(tally, comparison.conclude(tally.findings([])))
 
     async def _look(self, tally: Tally) -> None:
@@ -144,9 +147,9 @@ class Reconciler:
         segment_ids = [segment.segment_id for segment in ledger_holds.segments]
         settled = await self._store.coverage(ledger_id, segment_ids, counted_max=counted_max)
         tally.gaps = comparison.gaps(ledger_holds, settled)
-        await self._compare(tally, comparison.beyond(claims, ledger_holds.segments))
+        await self._compare(tally, claims)
         tally.missing = comparison.missing(tally.gaps)
-        if tally.is_resumed:
+        if tally.run.is_continued:
             tally.resume(await self._store.runs.maybe_missing(ledger_id, tally.run.run_id, name))
 
     async def _remember(self, tally: Tally) -> None:
@@ -154,10 +157,9 @@ class Reconciler:
         if lease and tally.missing and not tally.run.request.dry_run:
             await self._store.runs.save_missing(lease, tally.partition, tally.missing)
 
-    async def _compare(self, tally: Tally, beyond: Sequence[SegmentCoverage]) -> None:
-        """What is settled here and the ledger does not have. A cache alone accuses nobody: it is counted first."""
-        counted = await self._store.coverage(tally.ledger_id, [each.segment_id for each in beyond]) if beyond else {}
-        beyond = comparison.confirmed(beyond, counted)
+    async def _compare(self, tally: Tally, claims: Sequence[SegmentCoverage]) -> None:
+        """What is settled here and the ledger does not have."""
+        beyond = await beyond_ledger(self._store, tally.ledger_id, claims, tally.held.segments)
         accepted = await self._store.runs.accepted(tally.ledger_id) if beyond else {}
         unaccepted = comparison.unaccepted(beyond, accepted)
         tally.divergence = comparison.divergence(unaccepted, tally.held.segments)
@@ -166,7 +168,7 @@ class Reconciler:
 
     async def _replay(self, tally: Tally) -> Messages:
         """Fetches what is missing. What the ledger cannot give for good stays missing, under its reason."""
-        for ranges in comparison.replay_ranges(tally.missing):
+        for ranges in comparison.replay_ranges(tally.missing, self._pace.records_within(REPLAY_S)):
             try:
                 async with aclosing(tally.step.survey.ledger.replay(tally.partition, ranges)) as batches:
                     async for records in batches:
@@ -195,7 +197,7 @@ class Reconciler:
         await self._look_again(tally)
         ledger = tally.step.survey.ledger
         tally.unread = {gap.segment.segment_id: gap.readable for gap in tally.gaps}
-        for ranges in comparison.replay_ranges(dict(tally.unread)):
+        for ranges in comparison.replay_ranges(dict(tally.unread), self._pace.records_within(REPLAY_S)):
             try:
                 async with aclosing(ledger.replay(tally.partition, ranges)) as batches:
                     async for records in batches:
@@ -209,19 +211,27 @@ class Reconciler:
 
     async def _compare_content(self, tally: Tally, records: Sequence[LedgerRecord]) -> None:
         for segment_id, of_segment in groupby(records, key=lambda record: record.position.segment_id):
+            if segment_id not in tally.unread:
+                raise LedgerBroke(UNEXPECTED_ANSWER, "the ledger sends records that it was not asked for")
             by_index = {record.position.sequence & comparison.INDEX_MAX: record for record in of_segment}
             compared = Coverage.of(by_index)
             rows: dict[int, Row] = {}
             for run in compared.intervals:
                 rows |= await self._store.rows_settling(tally.ledger_id, segment_id, *run)
             differing = Coverage.of(index for index, row in rows.items() if comparison.differs(by_index[index], row))
-            tally.verified(segment_id, compared, len(rows) - differing.count, differing)
+            tally.verified(segment_id, compared, Coverage.of(rows), differing)
 
     async def _look_again(self, tally: Tally) -> None:
-        """Where something was missing: from what the store holds now, not from what went by."""
+        """Where something was missing: from what the store holds now, not from what went by.
+
+        It was counted when the run began, and is counted again where a record turned out to have no row.
+        """
         settled = {gap.segment.segment_id: gap.settled for gap in tally.gaps} | dict.fromkeys(tally.missing, Coverage())
         if tally.missing:
-            settled |= await self._store.coverage(tally.ledger_id, list(tally.missing))
+            settled |= await self._store.coverage(tally.ledger_id, list(tally.missing), counted_max=0)
+        if tally.absent:
+            settled |= dict.fromkeys(tally.absent, Coverage())
+            settled |= await self._store.coverage(tally.ledger_id, list(tally.absent))
         tally.gaps = comparison.gaps(tally.held, settled)
 
     async def _conclude(self, tally: Tally) -> Conclusion:

@@ -12,6 +12,7 @@ from contract.validation import PARTITION, UUID
 from riskcast.v1 import reconcile_service_pb2 as pb
 
 SEQUENCE_MAX = 2**64 - 1
+COUNT_MAX = 2**31 - 1
 NUMBER_MAX = 2**53 - 1  # as microseconds the year 2255: every time can be computed with; no count comes near
 
 
@@ -84,7 +85,12 @@ def maybe_standing(query: str, cursor: str) -> Standing | None:
 def _is_sound(standing: Standing) -> bool:
     """Whoever sends a cursor may have made it."""
     forms = {"run_id": UUID, "partition": f"(?:{PARTITION})?"}
-    mosts = {"sequence": SEQUENCE_MAX, "stage": max(Stage), "worst": max(pb.ReconcileStatus.values())}
+    mosts = {
+        "sequence": SEQUENCE_MAX,
+        "stage": max(Stage),
+        "worst": max(pb.ReconcileStatus.values()),
+        "partitions_done": COUNT_MAX,
+    }
     return all(
         isinstance(value, str) and bool(re.fullmatch(forms[name], value))
         if name in forms

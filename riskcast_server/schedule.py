@@ -11,7 +11,7 @@ from contract.errors import ContractError
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast_server.leases import LEASE_S
 from riskcast_server.reconcile import Reconciler
-from riskcast_server.store import Runs
+from riskcast_server.store import Lease, Runs
 
 log = structlog.get_logger(__name__)
 
@@ -22,15 +22,21 @@ JITTER = 0.1  # so that servers started together do not ask their ledgers togeth
 async def keep_schedule(reconciler: Reconciler, runs: Runs, interval_s: float, draw: Random) -> None:
     """Reconciles the default scope once an interval, a tenth more or less, for ever; never when it is 0.
 
-    Whoever has the lease goes on having it; when it dies, another takes over an interval later.
+    Whoever has the lease goes on having it; when it stops another takes over, when it dies an interval later.
     """
     holder = str(uuid4())
-    while interval_s:
-        await asyncio.sleep(interval_s * draw.uniform(1 - JITTER, 1 + JITTER))
-        with suppress(ContractError):  # the store cannot be used now: logged by it, and tried again
-            lease = await runs.lease(SCHEDULE, holder, interval_s * (1 + JITTER) + LEASE_S)
-            if lease.holder == holder:
-                await run_once(reconciler)
+    maybe_lease: Lease | None = None
+    try:
+        while interval_s:
+            await asyncio.sleep(interval_s * draw.uniform(1 - JITTER, 1 + JITTER))
+            with suppress(ContractError):  # the store cannot be used now: logged by it, and tried again
+                maybe_lease = await runs.lease(SCHEDULE, holder, interval_s * (1 + JITTER) + LEASE_S)
+                if maybe_lease.holder == holder:
+                    await run_once(reconciler)
+    finally:
+        if maybe_lease and maybe_lease.holder == holder:
+            with suppress(ContractError):
+                await asyncio.shield(runs.release(maybe_lease))
 
 
 async def run_once(reconciler: Reconciler) -> None:

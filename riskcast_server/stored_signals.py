@@ -3,6 +3,8 @@
 import json
 from dataclasses import astuple, dataclass, field
 
+from google.protobuf.message import DecodeError
+
 from contract.errors import timestamp
 from contract.pages import READ_AT_ONCE, PageBytes, SignalKey
 from omen.v1.ledger_record_pb2 import LedgerPosition
@@ -39,9 +41,10 @@ async def page_of(store: Store, query: SignalQuery, after: SignalKey | None, siz
 
 
 def stored_signal(row: Row) -> pb.StoredSignal:
+    """Without a parsed event where somebody garbled its bytes."""
     at = row.signal.position
     stored = pb.StoredSignal(
-        event=SignalEvent.FromString(row.signal.event),
+        event=maybe_event(row.signal.event),
         stored_event=row.signal.event,
         ack_id=row.signal.ack_id,
         ingested_at=timestamp(datetime_of(row.ingested_at)),
@@ -53,6 +56,13 @@ def stored_signal(row: Row) -> pb.StoredSignal:
         )
         stored.position.CopyFrom(position)
     return stored
+
+
+def maybe_event(encoded: bytes) -> SignalEvent | None:
+    try:
+        return SignalEvent.FromString(encoded)
+    except DecodeError:
+        return None
 
 
 def signal_query(request: pb.ListSignalsRequest) -> SignalQuery:

@@ -31,6 +31,7 @@ class Run:
 
     request: pb.ReconcileRequest
     standing: Standing
+    is_continued: bool = False  # it came by a cursor
     leases: Mapping[str, Lease] = field(default_factory=dict)  # by ledger_id
     in_scope_count: int = 0  # records of all partitions in scope, as their ledgers list them
 
@@ -77,6 +78,7 @@ class Tally:
     unfetched: str = comparison.NOT_FETCHED  # why what is missing at the end still is
     differing: dict[bytes, Coverage] = field(default_factory=dict)  # by segment_id
     unread: dict[bytes, Coverage] = field(default_factory=dict)  # by segment_id: to be compared and not sent yet
+    absent: dict[bytes, Coverage] = field(default_factory=dict)  # by segment_id: compared, and there was no row
     verified_count: int = 0
 
     @classmethod
@@ -97,7 +99,11 @@ class Tally:
         return self.step.summary.partition
 
     def started(self) -> pb.ReconcileResponse:
-        settled = sum((gap.settled & gap.all_records).count for gap in self.gaps)
+        nothing = Coverage()
+        settled = sum(
+            ((gap.settled & gap.all_records) - self.missing.get(gap.segment.segment_id, nothing)).count
+            for gap in self.gaps
+        )
         missing = count_of(self.missing)
         self._move(stage=Stage.PARTITION_STARTED, settled_before=settled, missing=missing)
         started = pb.PartitionStarted(
@@ -110,14 +116,16 @@ class Tally:
         return pb.ReconcileResponse(partition_started=started)
 
     def resume(self, maybe_saved: Mapping[bytes, Coverage] | None) -> None:
-        """What is left of what was found missing when the partition was begun, and what came to be missing since.
+        """What is left of what this run found missing before it was cut, and what came to be missing since.
 
-        Nothing is saved where nothing was missing, or when another run came between.
+        It may have gone further than its messages were read, also into partitions that are begun anew now. Nothing is
+        saved where nothing was missing, or when another run came between.
         """
         now, saved = self.run.standing, maybe_saved or {}
-        left = comparison.behind(comparison.joined(saved, self.missing), now.sequence, self.gaps)
-        if maybe_saved or not now.missing:
-            known = comparison.behind(saved, now.sequence, self.gaps)
+        sequence = now.sequence if self.is_resumed else 0
+        left = comparison.behind(comparison.joined(saved, self.missing), sequence, self.gaps)
+        if self.is_resumed and (maybe_saved or not now.missing):
+            known = comparison.behind(saved, sequence, self.gaps)
             self._move(missing=now.missing + count_of(left) - count_of(known))
         self.missing = left
 
@@ -144,11 +152,12 @@ class Tally:
         )
         return pb.ReconcileResponse(progress=progress)
 
-    def verified(self, segment_id: bytes, compared: Coverage, verified_count: int, differing: Coverage) -> None:
-        self.verified_count += verified_count
+    def verified(self, segment_id: bytes, compared: Coverage, stored: Coverage, differing: Coverage) -> None:
+        self.verified_count += (stored - differing).count
         self.unread[segment_id] -= compared
-        if differing.intervals:
-            self.differing[segment_id] = self.differing.get(segment_id, Coverage()) | differing
+        for noted, found in ((self.differing, differing), (self.absent, compared - stored)):
+            if found.intervals:
+                noted[segment_id] = noted.get(segment_id, Coverage()) | found
 
     def finished(self, conclusion: Conclusion, now: datetime) -> pb.PartitionFinished:
         at = self.run.standing
@@ -177,7 +186,7 @@ class Tally:
         return Findings(self.gaps, failures, self.unfetched, self.divergence, self.differing, self.unread)
 
     def is_to_be_kept(self, conclusion: Conclusion) -> bool:
-        """A dry run leaves nothing behind; what was skipped keeps the state of its last comparison."""
+        """A dry run leaves no state behind; what was skipped keeps that of its last comparison."""
         is_known = bool(self.ledger_id) and not self.run.request.dry_run
         return is_known and conclusion.status != pb.RECONCILE_STATUS_SKIPPED
 

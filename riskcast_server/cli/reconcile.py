@@ -98,9 +98,9 @@ async def resumed(stub: Any, request: pb.ReconcileRequest) -> AsyncIterator[pb.R
                 is_over = message.HasField("run_finished")
                 request.cursor, cuts = message.cursor, 0
         except grpc.aio.AioRpcError as error:
-            if not (request.cursor and error.code() in RESUMABLE):
+            if not (request.cursor and error.code() in RESUMABLE) or cuts == RESUMES_MAX:
                 raise
-        if is_over:
+        if is_over or cuts == RESUMES_MAX:
             return
         await asyncio.sleep(RESUME_PAUSE_S * 2**cuts)
         cuts += 1

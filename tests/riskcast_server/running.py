@@ -84,11 +84,15 @@ class Client:
         call = stub.Reconcile(reconcile_pb.ReconcileRequest(**request), timeout=TIMEOUT_S)
         return [message async for message in call]
 
-    async def reconcile_until(self, count: int, **request: Any) -> list[reconcile_pb.ReconcileResponse]:
-        """The first so many messages of a run, which is cut after them."""
+    async def reconcile_until(
+        self, count: int, stored_before_the_cut: int = 0, **request: Any
+    ) -> list[reconcile_pb.ReconcileResponse]:
+        """The first so many messages of a run, which is cut after them, and once so many signals are stored."""
         stub: Any = ReconcileServiceStub(self.channel)
         call = stub.Reconcile(reconcile_pb.ReconcileRequest(**request), timeout=TIMEOUT_S)
         messages = [await call.read() for _ in range(count)]
+        while await self.count() < stored_before_the_cut:
+            pass
         call.cancel()
         return messages
 

@@ -27,9 +27,12 @@ class Cutting:
         self._stub = stub
         self._messages_max = messages_max
         self.calls = 0
+        self.goes_on = True
 
     async def Reconcile(self, request: pb.ReconcileRequest) -> AsyncIterator[pb.ReconcileResponse]:
         self.calls += 1
+        if self.calls > 1 and not self.goes_on:
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone")
         call = self._stub.Reconcile(request, timeout=20)
         for _ in range(self._messages_max):
             message = await call.read()
@@ -55,6 +58,22 @@ def test_a_run_that_is_cut_is_resumed_and_told_as_one(
             assert (told[0], told[-1], told.count("replayed")) == ("run_started", "run_finished", 12)
             assert told.count("partition_started") == told.count("partition_finished") == 2
             assert cutting.calls >= len(messages) // messages_max
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_cannot_go_on_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "RESUME_PAUSE_S", 0.001)
+    monkeypatch.setattr(reconcile, "RESUMES_MAX", 2)
+
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            await prepared(served, client)
+            cutting = Cutting(ReconcileServiceStub(client.channel), 1)
+            cutting.goes_on = False
+            with pytest.raises(grpc.aio.AioRpcError, match="gone"):
+                _ = [each async for each in reconcile.resumed(cutting, pb.ReconcileRequest())]
+            assert cutting.calls == 1 + reconcile.RESUMES_MAX
 
     asyncio.run(scenario())
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.coverage import Coverage
+from contract.identity import ack_id
 from omen.v1.ledger_service_pb2 import GetPartitionResponse, ReplayRequest, Segment, SequenceRange
-from omen.v1.signal_pb2 import SIGNAL_CATEGORY_WEATHER
+from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY
 from riskcast_server.comparison import (
@@ -262,5 +263,10 @@ def test_a_row_that_stands_elsewhere_may_have_been_emitted_at_another_time_and_s
 
 
 def stored(encoded: bytes, at: Position) -> Row:
-    made = Candidate("s", "h", "a", encoded, 0, SIGNAL_CATEGORY_WEATHER, "q", at, ARRIVAL_PATH_DELIVERY)
-    return Row(made, 0)
+    """As RiskCast stores it."""
+    said = SignalEvent.FromString(encoded)
+    ids = said.signal_id, said.input_event_hash, ack_id(said.signal_id, said.input_event_hash)
+    emitted_at, category = said.emitted_at.ToMicroseconds(), said.signal.category
+    return Row(
+        Candidate(*ids, encoded, emitted_at, category, said.source_event_id, at, ARRIVAL_PATH_DELIVERY), ingested_at=0
+    )

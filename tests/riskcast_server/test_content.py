@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 from structlog.testing import capture_logs
@@ -14,12 +15,12 @@ from contract.errors import ContractError, timestamp
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_pb2 import Signal
 from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_DUPLICATE, RECORD_OUTCOME_STORED, DuplicateSignal
-from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY
+from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY, GetSignalRequest, ListSignalsRequest
 from riskcast_server.committer import committing
 from riskcast_server.ingest import Door, utc_now
 from riskcast_server.store import open_store
 from tests.riskcast_server.events import LEDGER, NOON, event, record
-from tests.riskcast_server.running import url
+from tests.riskcast_server.running import refused, riskcast, sql, url
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -99,5 +100,24 @@ def test_another_encoding_of_the_same_signal_is_the_same_and_another_title_is_co
             stored = await store.maybe_signal(event(1).signal_id)
             assert stored
             assert stored.signal.event == event(1).SerializeToString()
+
+    asyncio.run(scenario())
+
+
+def test_bytes_that_somebody_garbled_are_shown_as_they_are_and_end_no_call(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path) as client:
+            await client.ingest(event(1))
+            sql(tmp_path, "UPDATE signals SET event = x'00ff'")
+            request = GetSignalRequest(signal_id=event(1).signal_id)
+            got = (await client.signals.GetSignal(request, timeout=5)).signal
+            assert (got.stored_event, got.HasField("event")) == (b"\x00\xff", False)
+            listed = await client.signals.ListSignals(ListSignalsRequest(), timeout=5)
+            assert [each.stored_event for each in listed.signals] == [b"\x00\xff"]
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.ingest(event(1))
+            duplicate = refused(caught.value).duplicate
+            assert duplicate
+            assert not duplicate.content_matches
 
     asyncio.run(scenario())

@@ -63,6 +63,17 @@ def test_what_is_accepted_is_completed_and_still_counted_as_extra(tmp_path: Path
     asyncio.run(scenario())
 
 
+def test_a_cache_alone_is_not_accepted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            await served.deliver(client, served.append([event(1), event(2)]))
+            sql(tmp_path, "UPDATE coverage SET intervals = '1-1000', settled_count = 1000")
+            assert await client.accept(served.ledger.ledger_id, "because") == {}
+            assert sql(tmp_path, "SELECT * FROM accepted_divergences") == []
+
+    asyncio.run(scenario())
+
+
 def test_another_file_in_the_place_of_a_settled_one_is_a_fork(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with both(tmp_path) as (served, client):

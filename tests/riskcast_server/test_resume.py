@@ -79,7 +79,8 @@ async def prepared(served: Omen, client: Client) -> None:
         await served.deliver(client, [records[1], records[6]])
 
 
-def test_cut_after_every_message_a_run_goes_on_as_if_it_had_not_been_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_ahead", [False, True], ids=["at once", "long before the client reads on"])
+def test_cut_after_every_message_a_run_goes_on_as_if_it_had_not_been_cut(tmp_path: Path, is_ahead: bool) -> None:
     async def scenario() -> None:
         async with both(tmp_path) as (served, client):
             await prepared(served, client)
@@ -89,7 +90,7 @@ def test_cut_after_every_message_a_run_goes_on_as_if_it_had_not_been_cut(tmp_pat
             await asyncio.to_thread(directory.mkdir)
             async with both(directory) as (served, client):
                 await prepared(served, client)
-                before = await client.reconcile_until(cut)
+                before = await client.reconcile_until(cut, stored_before_the_cut=12 if is_ahead else 0)
                 after = await until_free(client, cursor=before[-1].cursor)
                 assert story([*before, *after]) == story(expected), f"cut after {cut}"
                 run_id = before[0].run_started.run_id
@@ -165,6 +166,7 @@ def test_a_record_that_the_ledger_lost_meanwhile_is_not_asked_for(tmp_path: Path
         async with both(tmp_path) as (served, client):
             served.append([event(number) for number in range(6)])
             before = await client.reconcile_until(3)
+            await until_free(client, dry_run=True)
             sql(tmp_path, "UPDATE reconcile_missing SET intervals = '1-900'")
             after = await until_free(client, cursor=before[-1].cursor)
             assert finished(after).state.status == COMPLETED
@@ -215,6 +217,7 @@ def test_a_standing_comes_back_from_its_cursor() -> None:
                 ("partition", "yesterday"),
                 ("sequence", 2**64),
                 ("worst", 9),
+                ("partitions_done", 2**31),
                 ("missing", "1"),
             )
         ),

@@ -1,6 +1,7 @@
 """Runs are kept apart, remembered, paced, and started by RiskCast itself."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,16 +11,19 @@ import pytest
 
 from contract.errors import ContractError, Reason
 from contract.pages import page_token
+from ledger import PartitionInfo
+from omen.v1.ledger_service_pb2 import PartitionSummary
 from riskcast_server import leases, reconcile
 from riskcast_server.committer import committing
 from riskcast_server.ingest import Door, utc_now
 from riskcast_server.pace import Pace
 from riskcast_server.reconcile import Reconciler
 from riskcast_server.schedule import SCHEDULE, keep_schedule
-from riskcast_server.store import StatesQuery, open_store
+from riskcast_server.store import Lease, StatesQuery, open_store
+from tests.ledger.faults import NOON
 from tests.riskcast_server.events import DAY, LEDGER, event
 from tests.riskcast_server.omen import omen
-from tests.riskcast_server.running import refused, riskcast, sql, url
+from tests.riskcast_server.running import database, refused, riskcast, sql, url
 from tests.riskcast_server.test_reconcile import COMPLETED, FAILED, PARTIAL, both, finished
 from tests.riskcast_server.test_resume import until_free
 
@@ -188,7 +192,82 @@ def test_of_those_that_share_a_store_one_keeps_the_schedule(tmp_path: Path) -> N
             for replica in replicas:
                 replica.cancel()
             await asyncio.gather(*replicas, return_exceptions=True)
-            assert (await store.runs.lease(SCHEDULE, "a third", 1)).holder not in ("a third", "")
+            assert (await store.runs.lease(SCHEDULE, "a third", 1)).holder == "a third"
+
+    asyncio.run(scenario())
+
+
+def test_whoever_stops_leaves_the_schedule_to_the_next(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with riskcast(tmp_path, reconcile_interval=0.001) as client:
+            async with asyncio.timeout(DEADLINE_S):
+                while not sql(tmp_path, "SELECT * FROM leases WHERE holder <> ''"):
+                    await client.count()
+        assert sql(tmp_path, "SELECT name, holder, expires_at FROM leases") == [(SCHEDULE, "", 0)]
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_does_not_read_keeps_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEW_S", 0.001)
+    monkeypatch.setattr(leases, "STALLED_S", 0)
+
+    async def scenario() -> None:
+        async with open_store(url(tmp_path)) as store, leases.held(store.runs, ["name"], "holder") as holding:
+            is_renewed, was_stalled = asyncio.Event(), []
+
+            async def renew(lease: Lease, seconds: float) -> bool:
+                was_stalled.append(holding.is_stalled)
+                is_renewed.set()
+                return True
+
+            monkeypatch.setattr(store.runs, "renew", renew)
+            with holding.waiting(), pytest.raises(TimeoutError):
+                await asyncio.wait_for(is_renewed.wait(), 0.05)
+            await asyncio.wait_for(is_renewed.wait(), DEADLINE_S)
+            assert not any(was_stalled)
+
+    asyncio.run(scenario())
+
+
+def test_a_ledger_that_could_not_be_reached_once_is_forgiven_when_it_was_compared(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            served.append([event(1)])
+            await client.reconcile()
+            [before] = await client.states()
+            with sqlite3.connect(database(tmp_path)) as connection:
+                connection.execute(
+                    "INSERT INTO reconcile_history SELECT ledger_id, '', fence + 1, ?, 'UNAVAILABLE', 0, 0, 0, run_id,"
+                    " finished_at, 0, 0, 0, 0 FROM reconcile_history", (FAILED,),
+                )  # fmt: skip
+                connection.execute("UPDATE leases SET fence = fence + 1")
+            connection.close()
+            assert [each.partition for each in await client.states()] == ["", DAY]
+            await client.reconcile()
+            assert [(each.partition, each.status) for each in await client.states()] == [(DAY, before.status)]
+            assert len(await client.states(include_history=True)) == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_ledger_that_answers_with_nonsense_is_failed_and_ends_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            served.append([event(1)])
+            served.due_at = NOON
+            summary = served.summary
+
+            def nonsense(info: PartitionInfo) -> PartitionSummary:
+                found = summary(info)
+                found.due_at.seconds = 2**62
+                return found
+
+            served.summary = nonsense  # type: ignore[method-assign]
+            [done] = [
+                each.partition_finished for each in await client.reconcile() if each.HasField("partition_finished")
+            ]
+            assert done.state.reason.startswith("UNEXPECTED_ANSWER")
 
     asyncio.run(scenario())
 

@@ -2,9 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from riskcast.v1.reconcile_service_pb2 import ReconcileRequest
+from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from tests.ledger.faults import flip_byte, segment_of
 from tests.riskcast_server.events import event, with_long_id
 from tests.riskcast_server.running import sql
@@ -54,13 +57,47 @@ def test_a_conflict_is_compared_with_the_row_of_its_wide_id(tmp_path: Path) -> N
             sql(tmp_path, "UPDATE signals SET signal_id = ?", event(2).signal_id)
             await served.deliver(client, records[1:])
             partition = finished(await client.reconcile(verify_content=True))
-            assert (partition.state.status, partition.verified_record_count) == (COMPLETED, 3)
+            assert problems(partition) == [(1, 1, 1, "CONTENT_DIFFERS")]  # the row that was renamed
+            assert partition.verified_record_count == 2
             other = with_long_id(event(2, title="Another title"), 32)
             sql(
                 tmp_path, "UPDATE signals SET event = ? WHERE signal_id = ?", other.SerializeToString(), other.signal_id
             )
             partition = finished(await client.reconcile(verify_content=True))
-            assert problems(partition) == [(1, 2, 3, "CONTENT_DIFFERS")]
+            assert problems(partition) == [(1, 1, 3, "CONTENT_DIFFERS")]
+
+
+@pytest.mark.parametrize(
+    "column", ["signal_id = 'OMEN-AAAAAAAAAAAA'", "ack_id = 'ack'", "category = 3", "emitted_at = 1", "event = x'00ff'"]
+)
+def test_a_column_that_does_not_say_what_its_event_says_is_named(tmp_path: Path, column: str) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            await served.deliver(client, served.append([event(1), event(2)]))
+            sql(tmp_path, f"UPDATE signals SET {column} WHERE record_index = 2")
+            partition = finished(await client.reconcile(verify_content=True))
+            assert problems(partition) == [(1, 2, 2, "CONTENT_DIFFERS")]
+            assert partition.verified_record_count == 1
+
+    asyncio.run(scenario())
+
+
+def test_rows_that_vanish_while_they_are_compared_are_never_completed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both(tmp_path) as (served, client):
+            await served.deliver(client, served.append([event(number) for number in range(6)]))
+            served.gate.clear()
+            stub: Any = ReconcileServiceStub(client.channel)
+            call = stub.Reconcile(ReconcileRequest(verify_content=True), timeout=20)
+            arriving = aiter(call)
+            messages = [await anext(arriving), await anext(arriving)]
+            sql(tmp_path, "DELETE FROM signals WHERE record_index = 2")
+            served.gate.set()
+            messages += [each async for each in arriving]
+            partition = finished(messages)
+            assert problems(partition) == [(1, 2, 2, "NOT_FETCHED"), (2, 2, 2, "NOT_FETCHED")]
+            assert (partition.failed_record_count, partition.verified_record_count) == (2, 4)
+            assert finished(await client.reconcile()).replayed_record_count == 2
 
     asyncio.run(scenario())
 

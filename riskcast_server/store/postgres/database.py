@@ -41,7 +41,7 @@ DURABILITY = """SELECT current_setting('fsync') = 'on', current_setting('full_pa
 
 
 class Outrun(Exception):
-    """Another replica has stored one of the signals since they were looked up."""
+    """Somebody else changed what was looked up: another replica stored one of the signals, or coverage was deleted."""
 
 
 # Nothing was written, and another try sees what the other one wrote.

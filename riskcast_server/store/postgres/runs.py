@@ -31,9 +31,10 @@ PRUNE_STATES = f"""DELETE FROM reconcile_history WHERE ledger_id = $1 AND partit
     (SELECT fence FROM reconcile_history WHERE ledger_id = $1 AND partition = $2
      ORDER BY fence DESC LIMIT 1 OFFSET {HISTORY_KEPT})"""
 
+# That a whole ledger could not be reached is over as soon as a later run compared something of it.
 STATES = f"""SELECT {STATE} FROM reconcile_history h WHERE $1 IN ('', ledger_id) AND $2 IN ('', partition)
     AND ($3 OR fence = (SELECT max(fence) FROM reconcile_history l
-        WHERE l.ledger_id = h.ledger_id AND l.partition = h.partition))
+        WHERE l.ledger_id = h.ledger_id AND (l.partition = h.partition OR h.partition = '')))
     AND ($4::text IS NULL OR (ledger_id, partition, -fence) > ($4, $5::text, -$6::bigint))
     ORDER BY ledger_id, partition, fence DESC LIMIT $7"""
 

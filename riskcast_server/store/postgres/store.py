@@ -191,7 +191,7 @@ class PostgresStore:
             to_count = least_recently_counted(segment_ids, cached, counted_max)
         for asked in portions(to_count, cached):
             settled |= await self._counted(ledger_id, asked)
-        if counted_max is not None and to_count:
+        if 0 < len(to_count) < len(segment_ids):  # it matters only where they take turns
             await self._database.run(partial(_note_counted, ledger_id, to_count))
         return {segment_id: found for segment_id, found in settled.items() if found.intervals}
 
@@ -288,6 +288,8 @@ async def _hold(connection: Connection, entries: Sequence[Entry]) -> dict[Segmen
     for ledger_id, segment_id, intervals, count in await connection.fetch(HOLD_COVERAGE, ledger_ids, segment_ids):
         found = maybe_coverage(intervals, count)
         settled[ledger_id, segment_id] = found or await _recounted(connection, ledger_id, segment_id, Coverage())
+    if settled.keys() != segments.keys():
+        raise Outrun  # somebody deleted one in between
     return settled
 
 

@@ -201,7 +201,7 @@ class SqliteStore:
             to_count = least_recently_counted(segment_ids, cached, counted_max)
         for asked in portions(to_count, cached):
             settled |= await self._counted(ledger_id, asked)
-        if counted_max is not None and to_count:
+        if 0 < len(to_count) < len(segment_ids):  # it matters only where they take turns
             await self._note_counted(ledger_id, to_count)
         return {segment_id: found for segment_id, found in settled.items() if found.intervals}
 

@@ -224,3 +224,24 @@ def test_a_server_that_would_lose_commits_is_refused_at_the_start_and_unavailabl
             assert await store._database.read("SHOW synchronous_commit") == [("on",)]
 
     asyncio.run(scenario())
+
+
+def test_coverage_deleted_in_the_middle_of_a_batch_is_unavailable_and_the_next_batch_is_settled(
+    postgres_database: PostgresDatabase,
+) -> None:
+    async def scenario() -> None:
+        async with open_store(postgres_database.url) as store:
+            body = "'BEGIN DELETE FROM coverage; RETURN NULL; END'"
+            await postgres_database.sql(f"CREATE FUNCTION gone() RETURNS trigger AS {body} LANGUAGE plpgsql")
+            await postgres_database.sql(
+                "CREATE TRIGGER gone AFTER INSERT ON coverage FOR EACH ROW EXECUTE FUNCTION gone()"
+            )
+            with pytest.raises(ContractError) as caught:
+                await store.settle([good("a", 1)], 1)
+            assert caught.value.reason is Reason.STORE_UNAVAILABLE
+            await postgres_database.sql("DROP TRIGGER gone ON coverage")
+            await postgres_database.sql("DROP FUNCTION gone")
+            await store.settle([good("a", 1)], 1)
+            assert await store.settled_count(LEDGER) == 1
+
+    asyncio.run(scenario())
