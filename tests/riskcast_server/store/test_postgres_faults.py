@@ -245,3 +245,28 @@ def test_coverage_deleted_in_the_middle_of_a_batch_is_unavailable_and_the_next_b
             assert await store.settled_count(LEDGER) == 1
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "state", ["53100", "25006", "XX001", "57P03"], ids=["full", "read-only", "corrupt", "starting or stopping"]
+)
+def test_whatever_postgresql_says_it_cannot_do_now_is_unavailable_and_done_afterwards(
+    postgres_database: PostgresDatabase, state: str
+) -> None:
+    async def scenario() -> None:
+        async with open_store(postgres_database.url) as store:
+            body = f"$$BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END$$"
+            await postgres_database.sql(f"CREATE FUNCTION refuse() RETURNS trigger AS {body} LANGUAGE plpgsql")
+            await postgres_database.sql(
+                "CREATE TRIGGER refuse BEFORE INSERT ON signals FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+            with pytest.raises(ContractError) as caught:
+                await store.settle([good("a", 1)], 1)
+            assert (caught.value.reason, caught.value.retry_delay_s) == (Reason.STORE_UNAVAILABLE, RETRY_DELAY_S)
+            assert await store.maybe_signal("a") is None
+            await postgres_database.sql("DROP TRIGGER refuse ON signals")
+            await postgres_database.sql("DROP FUNCTION refuse")
+            await store.settle([good("a", 1)], 1)
+            assert await store.settled_count(LEDGER) == 1
+
+    asyncio.run(scenario())
