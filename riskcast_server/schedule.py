@@ -11,7 +11,7 @@ from contract.errors import ContractError
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast_server.leases import LEASE_S
 from riskcast_server.reconcile import Reconciler
-from riskcast_server.store import Lease, Runs
+from riskcast_server.store import Runs
 
 log = structlog.get_logger(__name__)
 
@@ -24,19 +24,26 @@ async def keep_schedule(reconciler: Reconciler, runs: Runs, interval_s: float, d
 
     Whoever has the lease goes on having it; when it stops another takes over, when it dies an interval later.
     """
+    if not interval_s:
+        return
     holder = str(uuid4())
-    maybe_lease: Lease | None = None
     try:
-        while interval_s:
+        while True:
             await asyncio.sleep(interval_s * draw.uniform(1 - JITTER, 1 + JITTER))
             with suppress(ContractError):  # the store cannot be used now: logged by it, and tried again
-                maybe_lease = await runs.lease(SCHEDULE, holder, interval_s * (1 + JITTER) + LEASE_S)
-                if maybe_lease.holder == holder:
+                lease = await runs.lease(SCHEDULE, holder, interval_s * (1 + JITTER) + LEASE_S)
+                if lease.holder == holder:
                     await run_once(reconciler)
     finally:
-        if maybe_lease and maybe_lease.holder == holder:
-            with suppress(ContractError):
-                await asyncio.shield(runs.release(maybe_lease))
+        await asyncio.shield(_leave(runs, holder))
+
+
+async def _leave(runs: Runs, holder: str) -> None:
+    """Whether it holds the lease is asked anew: it may have been stopped in the middle of taking it."""
+    with suppress(ContractError):
+        lease = await runs.lease(SCHEDULE, holder, 0)
+        if lease.holder == holder:
+            await runs.release(lease)
 
 
 async def run_once(reconciler: Reconciler) -> None:

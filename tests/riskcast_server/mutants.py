@@ -4,6 +4,7 @@ from tests.mutation import Mutants
 
 DATABASE = "riskcast_server.store.sqlite.database"
 FILE = "riskcast_server.store.sqlite.file"
+CHECKING = "riskcast_server.store.checking"
 STORE = "riskcast_server.store.sqlite.store"
 POSTGRES = "riskcast_server.store.postgres.store"
 POSTGRES_DATABASE = "riskcast_server.store.postgres.database"
@@ -37,14 +38,20 @@ MUTANTS: Mutants = {
                                        "    if False:\n"),
     ),
     "coverage trusted without counting": (
-        (STORE, '            found = maybe_coverage(intervals or "", count)\n',
-                '            found = Coverage.decode(intervals or "")\n'),
-        (STORE, "if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):",
-                "if True:"),
+        (CHECKING, '    found = maybe_coverage(counted.intervals or "", counted.count)\n',
+                   '    found = Coverage.decode(counted.intervals or "")\n'),
+        (CHECKING, "    if found and (\n"
+                   "        is_one_run(found, counted.first, counted.last)"
+                   " or await tables.holds(ledger_id, counted.segment_id, found)\n"
+                   "    ):\n",
+                   "    if True:\n"),
     ),
     "coverage trusted when the count is right": (
-        (STORE, "if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):",
-                "if found:"),
+        (CHECKING, "    if found and (\n"
+                   "        is_one_run(found, counted.first, counted.last)"
+                   " or await tables.holds(ledger_id, counted.segment_id, found)\n"
+                   "    ):\n",
+                   "    if found:\n"),
     ),
     "PostgreSQL: places given out without holding the segment": (
         (POSTGRES, "ORDER BY ledger_id, segment_id FOR UPDATE", "ORDER BY ledger_id, segment_id"),

@@ -11,10 +11,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import structlog
-
 from contract.coverage import Coverage
 from riskcast_server.settlement import Entry, Known, Outcome, Plan, Row, covered, decide
+from riskcast_server.store.checking import Counted, checked
 from riskcast_server.store.contract import Failure, PartitionCount, Runs, SegmentCoverage, SignalKey, SignalQuery
 from riskcast_server.store.postgres.address import Address
 from riskcast_server.store.postgres.database import NOW, Connection, Database, Outrun, refusing
@@ -28,16 +27,11 @@ from riskcast_server.store.rows import (
     bounds_of,
     by_segment,
     in_doubt,
-    is_one_run,
-    least_recently_counted,
     maybe_coverage,
     place_of,
-    portions,
     row_of,
     values_of,
 )
-
-log = structlog.get_logger(__name__)
 
 INSERT_ROWS = f"""WITH inserted AS (INSERT INTO signals ({ROW}) SELECT * FROM unnest($1::text[], $2::text[], $3::text[],
         $4::bytea[], $5::bigint[], $6::integer[], $7::text[], $8::integer[], $9::text[], $10::text[], $11::text[],
@@ -182,18 +176,7 @@ class PostgresStore:
     async def coverage(
         self, ledger_id: str, segment_ids: Sequence[bytes], *, counted_max: int | None = None
     ) -> dict[bytes, Coverage]:
-        rows = await self._database.read(CACHED_COVERAGE, ledger_id, list(segment_ids))
-        cached = [CachedCoverage(*each) for each in rows]
-        settled: dict[bytes, Coverage] = {}
-        to_count = list(segment_ids)
-        if counted_max is not None:
-            settled = {each.segment_id: found for each in cached if (found := each.maybe_settled())}
-            to_count = least_recently_counted(segment_ids, cached, counted_max)
-        for asked in portions(to_count, cached):
-            settled |= await self._counted(ledger_id, asked)
-        if 0 < len(to_count) < len(segment_ids):  # it matters only where they take turns
-            await self._database.run(partial(_note_counted, ledger_id, to_count))
-        return {segment_id: found for segment_id, found in settled.items() if found.intervals}
+        return await checked(self, ledger_id, segment_ids, counted_max)
 
     async def settled_count(self, ledger_id: str) -> int:
         [(count,)] = await self._database.read(SETTLED_COUNT, ledger_id)
@@ -221,22 +204,23 @@ class PostgresStore:
     async def failures(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[Failure]:
         return [Failure(*row) for row in await self._database.read(FAILURES, ledger_id, list(segment_ids))]
 
-    async def _counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> dict[bytes, Coverage]:
-        settled: dict[bytes, Coverage] = {}
-        for segment_id, intervals, count, *ends in await self._database.read(COUNTED_COVERAGE, ledger_id, segment_ids):
-            found = maybe_coverage(intervals or "", count)
-            if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):
-                settled[segment_id] = found
-            else:
-                log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=count)
-                settled[segment_id] = await self._database.run(partial(_rebuild, ledger_id, segment_id))
-        return settled
+    async def cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
+        rows = await self._database.read(CACHED_COVERAGE, ledger_id, list(segment_ids))
+        return [CachedCoverage(*each) for each in rows]
 
-    async def _holds(self, ledger_id: str, segment_id: bytes, cached: Coverage) -> bool:
-        """Whether each of its records is settled, run by run."""
-        firsts, lasts = [first for first, _ in cached.intervals], [last for _, last in cached.intervals]
+    async def counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[Counted]:
+        return [Counted(*each) for each in await self._database.read(COUNTED_COVERAGE, ledger_id, segment_ids)]
+
+    async def rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
+        return await self._database.run(partial(_rebuild, ledger_id, segment_id))
+
+    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
+        await self._database.run(partial(_note_counted, ledger_id, segment_ids))
+
+    async def holds(self, ledger_id: str, segment_id: bytes, settled: Coverage) -> bool:
+        firsts, lasts = [first for first, _ in settled.intervals], [last for _, last in settled.intervals]
         [(within,)] = await self._database.read(COUNTED_WITHIN, ledger_id, segment_id, firsts, lasts)
-        return bool(within == cached.count)
+        return bool(within == settled.count)
 
 
 def _selection(query: SignalQuery, after: SignalKey | None, limit: int) -> tuple[str, list[Any]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
-import structlog
 
 from contract.coverage import Coverage
 from contract.errors import ContractError
 from riskcast_server.settlement import Entry, Known, Outcome, Plan, Row, covered, decide
+from riskcast_server.store.checking import Counted, checked
 from riskcast_server.store.contract import (
     Failure,
     PartitionCount,
@@ -29,8 +29,6 @@ from riskcast_server.store.rows import (
     bounds_of,
     by_segment,
     in_doubt,
-    is_one_run,
-    least_recently_counted,
     maybe_coverage,
     place_of,
     portions,
@@ -39,8 +37,6 @@ from riskcast_server.store.rows import (
 )
 from riskcast_server.store.sqlite.database import NOW, Database
 from riskcast_server.store.sqlite.runs import SqliteRuns
-
-log = structlog.get_logger(__name__)
 
 BLOCKS_MAX = 1024  # of one segment: its indexes may be few and as high as they come
 ROWS_PER_STATEMENT = 256  # one message of a stream; every statement waits for the interpreter's lock once
@@ -193,17 +189,7 @@ class SqliteStore:
     async def coverage(
         self, ledger_id: str, segment_ids: Sequence[bytes], *, counted_max: int | None = None
     ) -> dict[bytes, Coverage]:
-        cached = await self._cached(ledger_id, segment_ids)
-        settled: dict[bytes, Coverage] = {}
-        to_count = list(segment_ids)
-        if counted_max is not None:
-            settled = {each.segment_id: found for each in cached if (found := each.maybe_settled())}
-            to_count = least_recently_counted(segment_ids, cached, counted_max)
-        for asked in portions(to_count, cached):
-            settled |= await self._counted(ledger_id, asked)
-        if 0 < len(to_count) < len(segment_ids):  # it matters only where they take turns
-            await self._note_counted(ledger_id, to_count)
-        return {segment_id: found for segment_id, found in settled.items() if found.intervals}
+        return await checked(self, ledger_id, segment_ids, counted_max)
 
     async def settled_count(self, ledger_id: str) -> int:
         [(count,)] = await self._database.read(SETTLED_COUNT, (ledger_id,))
@@ -237,33 +223,23 @@ class SqliteStore:
             found += [Failure(*row) for row in await self._database.read(FAILURES, (ledger_id, segment_id))]
         return found
 
-    async def _cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
+    async def cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
         cached: list[CachedCoverage] = []
         for asked in portions(segment_ids):
             sql = CACHED_COVERAGE.format(asked=", ".join("?" * len(asked)))
             cached += [CachedCoverage(*each) for each in await self._database.read(sql, (ledger_id, *asked))]
         return cached
 
-    async def _counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> dict[bytes, Coverage]:
-        """Of one portion of segments."""
-        settled: dict[bytes, Coverage] = {}
+    async def counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[Counted]:
         sql = COUNTED_COVERAGE.format(asked=", ".join(f"(?{number})" for number in range(2, len(segment_ids) + 2)))
-        for segment_id, intervals, count, *ends in await self._database.read(sql, (ledger_id, *segment_ids)):
-            found = maybe_coverage(intervals or "", count)
-            if found and (is_one_run(found, *ends) or await self._holds(ledger_id, segment_id, found)):
-                settled[segment_id] = found
-            else:
-                log.warning("coverage_rebuilt", ledger_id=ledger_id, segment_id=segment_id.hex(), counted=count)
-                settled[segment_id] = await self._rebuild(ledger_id, segment_id)
-        return settled
+        return [Counted(*each) for each in await self._database.read(sql, (ledger_id, *segment_ids))]
 
-    async def _holds(self, ledger_id: str, segment_id: bytes, cached: Coverage) -> bool:
-        """Whether each of its records is settled, run by run."""
-        values = (ledger_id, segment_id, json.dumps(cached.intervals))
+    async def holds(self, ledger_id: str, segment_id: bytes, settled: Coverage) -> bool:
+        values = (ledger_id, segment_id, json.dumps(settled.intervals))
         [(within,)] = await self._database.read(COUNTED_WITHIN, values)
-        return (within or 0) == cached.count
+        return (within or 0) == settled.count
 
-    async def _rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
+    async def rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
         async with self._database.transaction() as writer:
             settled = await _recounted(writer, ledger_id, segment_id)
             if settled.intervals:
@@ -275,7 +251,7 @@ class SqliteStore:
                 await writer.execute(DELETE_COVERAGE, (ledger_id, segment_id))
         return settled
 
-    async def _note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
+    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
         async with self._database.transaction() as writer:
             await writer.executemany(NOTE_COUNTED, [(ledger_id, segment_id) for segment_id in segment_ids])
 
