@@ -17,9 +17,10 @@ from contract.pages import page_token
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast_server.resume import Stage, Standing, maybe_standing, query_of
 from tests.ledger.faults import NOON
+from tests.riskcast_server.databases import PostgresDatabase
 from tests.riskcast_server.events import DAY, event
-from tests.riskcast_server.omen import Omen
-from tests.riskcast_server.running import Client, refused, sql
+from tests.riskcast_server.omen import Omen, omen
+from tests.riskcast_server.running import Client, refused, riskcast, sql
 from tests.riskcast_server.test_reconcile import COMPLETED, PARTIAL, both, finished
 
 RUN = "0c3f9a52-5d57-4f43-9a5d-6a1f4be0c7d3"
@@ -112,6 +113,28 @@ def test_cut_again_and_again_it_ends_all_the_same(tmp_path: Path) -> None:
             assert len(replayed) == 12
             assert [told[0] for told in story(messages)].count("partition_finished") == 2
             assert messages[-1].run_finished.status == PARTIAL
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_was_cut_at_one_replica_goes_on_at_another(
+    tmp_path: Path, postgres_database: PostgresDatabase
+) -> None:
+    async def scenario() -> None:
+        async with omen(tmp_path / "ledger", segment_records_max=4) as (served, target):
+            settings = {"omen_targets": (target,)}
+            async with (
+                riskcast(postgres_database.url, **settings) as one,
+                riskcast(postgres_database.url, **settings) as other,
+            ):
+                await prepared(served, one)
+                before = await one.reconcile_until(5)
+                after = await until_free(other, cursor=before[-1].cursor)
+                told = [each[0] for each in story([*before, *after])]
+                assert (told[0], told[-1], told.count("replayed")) == ("run_started", "run_finished", 12)
+                assert told.count("partition_started") == told.count("partition_finished") == 2
+                assert after[-1].run_finished.run_id == before[0].run_started.run_id
+                assert await one.count() == 12
 
     asyncio.run(scenario())
 
