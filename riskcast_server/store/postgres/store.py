@@ -129,10 +129,11 @@ ROW_COUNT_AT = """SELECT count(*) FROM unnest($2::bytea[], $3::bigint[], $4::big
 
 ROWS_SETTLING = f"""SELECT s.record_index, {ROW} FROM signals s
         WHERE ledger_id = $1 AND segment_id = $2 AND record_index BETWEEN $3 AND $4 AND arrival_path <> 1
-    UNION ALL SELECT t.at, {ROW} FROM (
-        SELECT record_index AS at, signal_id AS id, input_event_hash AS hash FROM settlements
+    UNION ALL SELECT at, {ROW} FROM (
+        SELECT record_index AS at, signal_id AS id, input_event_hash AS hash FROM settlements t
         WHERE ledger_id = $1 AND segment_id = $2 AND record_index BETWEEN $3 AND $4 AND outcome <> 'rejected'
-    ) t JOIN signals ON signal_id = t.id AND input_event_hash = t.hash"""
+            AND {LIVE}
+    ) other JOIN signals ON signal_id = id AND input_event_hash = hash"""
 
 FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = $1 AND segment_id = ANY($2)
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY segment_id, record_index"""

@@ -138,10 +138,11 @@ ROW_COUNT_AT = """SELECT COUNT(*) FROM places
 
 ROWS_SETTLING = f"""SELECT s.record_index, {ROW} FROM signals s
         WHERE ledger_id = ?1 AND segment_id = ?2 AND record_index BETWEEN ?3 AND ?4 AND arrival_path <> 1
-    UNION ALL SELECT t.at, {ROW} FROM (
-        SELECT record_index AS at, signal_id AS id, input_event_hash AS hash FROM settlements
+    UNION ALL SELECT at, {ROW} FROM (
+        SELECT record_index AS at, signal_id AS id, input_event_hash AS hash FROM settlements t
         WHERE ledger_id = ?1 AND segment_id = ?2 AND record_index BETWEEN ?3 AND ?4 AND outcome <> 'rejected'
-    ) t JOIN signals ON signal_id = t.id AND input_event_hash = t.hash"""
+            AND {LIVE}
+    ) other JOIN signals ON signal_id = id AND input_event_hash = hash"""
 
 FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = ? AND segment_id = ?
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY record_index"""
@@ -318,15 +319,8 @@ async def _insert(writer: aiosqlite.Connection, insert: str, rows: Sequence[tupl
 
 async def _cover(writer: aiosqlite.Connection, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
     for (ledger_id, partition, segment_id, ordinal), indexes in covered(entries, outcomes).items():
-        settled = indexes | await _settled_before(writer, ledger_id, segment_id)
+        rows = await writer.execute_fetchall(COVERAGE, (ledger_id, segment_id))
+        cached = maybe_coverage(*next(iter(rows), ("", 0)))  # none is an empty one; a garbled one is made anew
+        settled = indexes | (cached or await _recounted(writer, ledger_id, segment_id))
         values = (ledger_id, segment_id, partition, ordinal, settled.encode(), settled.count)
         await writer.execute(UPSERT_COVERAGE, values)
-
-
-async def _settled_before(writer: aiosqlite.Connection, ledger_id: str, segment_id: bytes) -> Coverage:
-    for intervals, count in await writer.execute_fetchall(COVERAGE, (ledger_id, segment_id)):
-        if settled := maybe_coverage(intervals, count):
-            return settled
-        places = await writer.execute_fetchall(SETTLED_PLACES, (ledger_id, segment_id))
-        return Coverage.of(index for _, _, index in places)
-    return Coverage()

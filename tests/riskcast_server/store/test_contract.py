@@ -135,6 +135,20 @@ def test_a_segment_of_which_nothing_is_settled_is_not_there(database: Database) 
     asyncio.run(scenario())
 
 
+def test_a_place_is_settled_by_its_own_row_before_any_other(database: Database) -> None:
+    async def scenario() -> None:
+        async with open_store(database.url) as store:
+            own, other = standing("a", SEGMENT, 1), standing("a", SEGMENT, 1, digest="other")
+            [_, conflict] = await store.settle([own, other], 7)
+            assert conflict.verdict is Verdict.CONFLICT
+            [(wide_id,)] = await database.sql("SELECT signal_id FROM settlements")
+            await store.settle([standing(str(wide_id), SEGMENT, 2, digest="other")], 7)
+            settling = await store.rows_settling(LEDGER, SEGMENT, 1, 2)
+            assert {index: row.signal.signal_id for index, row in settling.items()} == {1: "a", 2: wide_id}
+
+    asyncio.run(scenario())
+
+
 def test_a_duplicate_counts_only_while_its_own_event_has_the_row(database: Database) -> None:
     async def scenario() -> None:
         async with open_store(database.url) as store:
