@@ -9,6 +9,7 @@ from types import ModuleType
 
 import grpc
 import structlog
+from prometheus_client import CollectorRegistry
 
 import serving
 from omen.v1 import delivery_service_pb2 as delivery_pb
@@ -55,6 +56,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
     `on_ready` is given the bound port. Raises ListenError, LedgerError, LedgerFailed, and whatever else ended a task
     that must not end.
     """
+    registry = CollectorRegistry()
     async with (
         open_journal(settings.ledger_dir) as journal,
         open_signal_index(settings.ledger_dir, journal) as index,
@@ -65,7 +67,13 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
         await delivery.survey()
         async with (
             beside(delivery.run(), seal_due(journal, utc_now), scrub(journal, random.Random()), fail_with(journal)),
-            serving.serve(settings.listen, mounts(journal, index, delivery, pause), domain=DOMAIN) as running,
+            serving.serve(
+                settings.listen,
+                mounts(journal, index, delivery, pause),
+                domain=DOMAIN,
+                security=settings.security(),
+                registry=registry,
+            ) as running,
         ):
             running.set_ready()
             log.info("serving", port=running.port, ledger_id=journal.ledger_id)

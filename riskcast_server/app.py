@@ -9,6 +9,7 @@ from types import ModuleType
 
 import grpc
 import structlog
+from prometheus_client import CollectorRegistry
 
 import serving
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
@@ -41,6 +42,7 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
 
     `on_ready` is given the bound port. Raises ListenError, StoreRefused, and whatever ended the committer.
     """
+    registry = CollectorRegistry()
     async with (
         open_store(settings.database_url, statements_cached=settings.database_statements_cached) as store,
         committing(store, utc_now) as committer,
@@ -50,7 +52,13 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
         reconciler = Reconciler(store, door, omens, utc_now, Pace(settings.reconcile_max_records_per_second))
         async with (
             beside(keep_schedule(reconciler, store.runs, settings.reconcile_interval, Random())),
-            serving.serve(settings.listen, mounts(store, door, reconciler), domain=DOMAIN) as running,
+            serving.serve(
+                settings.listen,
+                mounts(store, door, reconciler),
+                domain=DOMAIN,
+                security=settings.security(),
+                registry=registry,
+            ) as running,
         ):
             running.set_ready()
             log.info("serving", port=running.port)

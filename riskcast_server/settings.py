@@ -1,9 +1,13 @@
 """What RiskCast is told by its environment: RISKCAST_<NAME> for each field; its description says what it is for."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from serving.security import ClientSecurity
+from serving.settings import ServerSettings
 
 
 def split(value: object) -> object:
@@ -13,7 +17,7 @@ def split(value: object) -> object:
 Targets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]  # comma separated
 
 
-class RiskcastSettings(BaseSettings):
+class RiskcastSettings(ServerSettings):
     """Read by `serving.settings.load`, which refuses unknown RISKCAST_* names."""
 
     model_config = SettingsConfigDict(env_prefix="RISKCAST_", frozen=True, hide_input_in_errors=True)
@@ -40,3 +44,11 @@ class RiskcastSettings(BaseSettings):
         ge=0,
         description="how fast Reconcile fetches beside live ingest; 0 sets no limit",
     )
+    omen_api_key_file: Path | None = Field(default=None, description="the key that is sent to the OMENs")
+    omen_tls_ca_file: Path | None = Field(
+        default=None, description="PEM of those who sign the certificate of the OMENs; plaintext without it"
+    )
+
+    def omen_security(self) -> ClientSecurity:
+        """The server shows its own certificate when it calls, too."""
+        return ClientSecurity(self.omen_api_key_file, self.omen_tls_ca_file, self.tls_cert_file, self.tls_key_file)

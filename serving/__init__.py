@@ -3,8 +3,8 @@
 from serving.addresses import ListenError
 from serving.channel import channel, connected
 from serving.lifecycle import run, serve_until_signalled, stop_signals, write_port_file
-from serving.logs import configure_logging
 from serving.server import Mount, Running, serve
+from serving.telemetry.logs import configure_logging
 
 __all__ = [
     "ListenError",

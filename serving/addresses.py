@@ -17,19 +17,26 @@ class ListenError(Exception):
     """The address cannot be listened on; the text is one line for the operator."""
 
 
-def bind(server: grpc.aio.Server, listen: str) -> tuple[int, str]:
+def bind(
+    server: grpc.aio.Server, listen: str, maybe_credentials: grpc.ServerCredentials | None = None
+) -> tuple[int, str]:
     """The bound port (0 for a unix socket) and the target to dial. Raises ListenError."""
     try:
         if listen.startswith(UNIX):
             check_socket_file(Path(listen.removeprefix(UNIX).removeprefix("//")))
-            server.add_insecure_port(listen)
+            add_port(server, listen, maybe_credentials)
             return 0, listen
         host, port = host_and_port(listen)
         check_port(host, port)
-        return (bound := server.add_insecure_port(listen)), f"{listen.rpartition(':')[0]}:{bound}"
+        bound = add_port(server, listen, maybe_credentials)
+        return bound, f"{listen.rpartition(':')[0]}:{bound}"
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ListenError(f"cannot listen on {listen}: {reason}") from error
+
+
+def add_port(server: grpc.aio.Server, listen: str, maybe_credentials: grpc.ServerCredentials | None) -> int:
+    return server.add_secure_port(listen, maybe_credentials) if maybe_credentials else server.add_insecure_port(listen)
 
 
 def host_and_port(listen: str) -> tuple[str, int]:

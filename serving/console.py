@@ -19,6 +19,7 @@ from rich.table import Table
 from contract.errors import ErrorDetails
 from serving.addresses import ListenError
 from serving.lifecycle import run
+from serving.security import SecurityRefused
 from serving.settings import SettingsRefused
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ def run_command(main: Coroutine[Any, Any, T]) -> T:
     except grpc.aio.AioRpcError as error:
         say(described(error))
         raise typer.Exit(EXITS.get(error.code(), Exit.UNEXPECTED)) from error
-    except (ListenError, SettingsRefused) as error:
+    except (ListenError, SecurityRefused, SettingsRefused) as error:
         say(str(error))
         raise typer.Exit(Exit.USAGE) from error
 

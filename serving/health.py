@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.statuses import shutting_down
+from serving.calls.statuses import shutting_down
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVING = health_pb2.HealthCheckResponse.SERVING

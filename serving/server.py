@@ -1,23 +1,34 @@
 """A gRPC server as a block: inside it calls are served, after it nothing of it runs any more."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2_grpc
+from prometheus_client import CollectorRegistry
 
+from contract.scopes import SCOPES, Scope
 from serving import health
+from serving.access.gate import Gate
+from serving.access.keys import read_keys
 from serving.addresses import bind
-from serving.calls import CallGuard
-from serving.drain import OpenCalls
+from serving.calls.drain import OpenCalls
+from serving.calls.guard import CallGuard
+from serving.calls.record import CallBook
+from serving.files import Reloaded
 from serving.health import Health
 from serving.options import SERVER_OPTIONS
 from serving.reflection import add_reflection
+from serving.security import OPEN, Security, refusing
+from serving.tasks import beside
 
 # What an orchestrator gives by default is 30 s, of which a few pass before the signal and after the drain.
 GRACE_S = 20.0
+# A revoked key is to end its streams within 5 s.
+KEYS_WATCHED_S = 1.0
 # For the statuses of cut calls to reach their clients; one that does not read is waited for no longer.
 STATUSES_S = 0.5
 
@@ -37,6 +48,7 @@ class Running:
     port: int  # the bound one; 0 for a unix socket
     target: str  # what a client on this machine dials
     _health: Health
+    health_port: int = 0  # of the plaintext address for probes, if there is one
 
     def set_ready(self) -> None:
         """Probes hear that calls are welcome; until then they are told no, though calls are answered."""
@@ -48,30 +60,81 @@ class Running:
 
 @asynccontextmanager
 async def serve(
-    listen: str, mounts: Sequence[Mount], *, domain: str, grace_s: float = GRACE_S
+    listen: str,
+    mounts: Sequence[Mount],
+    *,
+    domain: str,
+    security: Security = OPEN,
+    scopes: Mapping[str, Scope] = SCOPES,
+    registry: CollectorRegistry | None = None,
+    grace_s: float = GRACE_S,
 ) -> AsyncIterator[Running]:
     """Serves the mounts, health and reflection on `listen` (host:port, port 0 for any, or unix:path).
 
-    Errors carry `domain`, the package of the services. Raises ListenError if `listen` cannot be bound.
+    Errors carry `domain`, the package of the services. Raises ListenError if `listen` cannot be bound, SecurityRefused
+    if keys or certificates cannot be read, and whatever ends the watch over keys.
     Leaving the block drains: probes hear "not ready", new calls are refused and open streams ended with SHUTTING_DOWN,
     unary calls may finish within `grace_s`, and no handler, not even its `finally`, runs after the block.
     """
-    open_calls = OpenCalls()
     names = [mount.service.full_name for mount in mounts]
-    state = Health(names)
-    server = grpc.aio.server(interceptors=[CallGuard(domain, open_calls)], options=SERVER_OPTIONS)
+    state, open_calls = Health(names), OpenCalls()
+    gate = gate_of(security, scopes)
+    guard = CallGuard(domain, open_calls, gate, CallBook(registry))
+    server = grpc.aio.server(interceptors=[guard], options=SERVER_OPTIONS)
     for mount in mounts:
         mount.add(server)
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
-    add_reflection(server, [*names, health.SERVICE.full_name])
-    port, target = bind(server, listen)
+    if security.has_reflection:
+        add_reflection(server, [*names, health.SERVICE.full_name])
+    port, target = bind(server, listen, maybe_credentials(security))
+    async with probed(security.health_listen, state, guard) as health_port:
+        await server.start()
+        try:
+            async with beside(keep_watch(gate, open_calls)):
+                yield Running(port, target, state, health_port)
+        finally:
+            state.drain()
+            try:
+                await open_calls.drain(grace_s)
+            finally:
+                await server.stop(STATUSES_S)
+                await open_calls.ended()
+
+
+@asynccontextmanager
+async def probed(maybe_listen: str | None, state: Health, guard: CallGuard) -> AsyncIterator[int]:
+    """Health alone, in plaintext and without keys, on an address of its own; 0 when there is none."""
+    if maybe_listen is None:
+        yield 0
+        return
+    server = grpc.aio.server(interceptors=[guard], options=SERVER_OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    port, _ = bind(server, maybe_listen)
     await server.start()
     try:
-        yield Running(port, target, state)
+        yield port
     finally:
-        state.drain()
-        try:
-            await open_calls.drain(grace_s)
-        finally:
-            await server.stop(STATUSES_S)
-            await open_calls.ended()
+        await server.stop(STATUSES_S)
+
+
+async def keep_watch(gate: Gate, open_calls: OpenCalls) -> None:
+    """Takes over changed keys, and ends the streams of those that may no longer call."""
+    while True:
+        await asyncio.sleep(KEYS_WATCHED_S)
+        gate.refresh()
+        open_calls.cut_streams(gate.check_again)
+
+
+def gate_of(security: Security, scopes: Mapping[str, Scope]) -> Gate:
+    """Raises SecurityRefused."""
+    keys_file = security.keys_file
+    if keys_file is None:
+        return Gate(None, scopes)
+    with refusing():
+        return Gate(Reloaded([keys_file], lambda: read_keys(keys_file)).current, scopes)
+
+
+def maybe_credentials(security: Security) -> grpc.ServerCredentials | None:
+    """Raises SecurityRefused."""
+    with refusing():
+        return security.tls.credentials() if security.tls else None

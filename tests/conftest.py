@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import structlog
+from structlog.typing import EventDict
 
 from tests.power.exploration import STATES_EXAMINED
 
@@ -20,6 +22,16 @@ ALLOWED_SKIPS: dict[str, str] = {
 }
 
 MEMORY = Path("/dev/shm")
+
+
+def without_calls(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """The line of each call is for the tests that capture it; others read what else is printed."""
+    if event["event"] == "call":
+        raise structlog.DropEvent
+    return event
+
+
+structlog.configure(processors=[without_calls, *structlog.get_config()["processors"]])
 UNEXPECTED = pytest.StashKey[list[str]]()
 
 

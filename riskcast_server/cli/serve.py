@@ -27,6 +27,6 @@ def serve(
 
 async def _serve(port_file: Path | None, insecure: bool) -> None:
     settings = load(RiskcastSettings)
-    if not insecure:
+    if not insecure and settings.api_keys_file is None:
         refuse_exposure(settings.listen)
     await serving.serve_until_signalled(partial(server.serve, settings), port_file)

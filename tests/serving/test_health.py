@@ -8,7 +8,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import serving
-from serving.drain import WATCHERS_S
+from serving.calls.drain import WATCHERS_S
 from tests.serving.probe import Context, Probe, answers, failure, open_call, served
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

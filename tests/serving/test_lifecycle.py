@@ -57,6 +57,7 @@ def test_a_server_told_to_stop_ends_its_streams_and_exits_with_0() -> None:
 from tests.serving.probe import Probe, served, open_call, failure
 async def for_ever(_context):
     await asyncio.Event().wait()
+serving.configure_logging()
 async def main():
     probe = Probe(for_ever)
     async with serving.stop_signals() as stop:

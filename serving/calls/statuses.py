@@ -3,13 +3,14 @@
 A ContractError says what the client may know. Of anything else the client learns an error_id, which the log has too.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 from uuid import uuid4
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
-from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from contract.errors import ContractError, Reason, internal, not_implemented
@@ -17,11 +18,29 @@ from contract.errors import ContractError, Reason, internal, not_implemented
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-async def abort(context: Context, failure: BaseException, method: str, domain: str) -> NoReturn:
-    """Ends the call: code, message, grpc-status-details-bin and the error's own trailers."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a call fails: its code, the reason that the log tells too ("" if it has none), and all that is sent."""
+
+    code: grpc.StatusCode
+    reason: str
+    details: str
+    trailing_metadata: Sequence[tuple[str, str | bytes]]
+
+    async def abort(self, context: Context) -> NoReturn:
+        await context.abort(self.code, self.details, tuple(self.trailing_metadata))
+
+
+def answer_to(failure: BaseException, method: str, context: Context, domain: str) -> Answer:
+    """Code, message, grpc-status-details-bin and the error's own trailers, for whatever ended a handler."""
     error = contract_error(failure, method, context)
-    rich = rpc_status.to_status(sendable(error, method, domain))
-    await context.abort(rich.code, rich.details, (*rich.trailing_metadata, *error.trailers))
+    try:
+        status = error.status(domain)
+    except (TypeError, ValueError, AttributeError) as bug:  # metadata that is no text, for example
+        error = unforeseen(bug, method)
+        status = error.status(domain)
+    rich = rpc_status.to_status(status)
+    return Answer(rich.code, error.reason, rich.details, (*rich.trailing_metadata, *error.trailers))
 
 
 def contract_error(failure: BaseException, method: str, context: Context) -> ContractError:
@@ -40,14 +59,6 @@ def sole_error(failure: BaseException) -> BaseException:
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
         failure = failure.exceptions[0]
     return failure
-
-
-def sendable(error: ContractError, method: str, domain: str) -> Status:
-    """The status of an error, or of the bug that it cannot be encoded (metadata that is no text, for example)."""
-    try:
-        return error.status(domain)
-    except (TypeError, ValueError, AttributeError) as bug:
-        return unforeseen(bug, method).status(domain)
 
 
 def unforeseen(bug: BaseException, method: str) -> ContractError:

@@ -6,15 +6,16 @@ finish, and everything is awaited.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from serving.statuses import shutting_down
+from contract.errors import ContractError
+from serving.access.gate import HEALTH, NOBODY, Guest
+from serving.calls.statuses import shutting_down
 
-# Health tells of the drain itself: it goes on answering, and its watchers end once they have been told.
-HEALTH_METHODS = "/grpc.health.v1.Health/"
-# A watcher is told in one turn of the loop, unless its client does not read.
+# Health tells of the drain itself: it goes on answering, and its watchers end once they have been told. That takes one
+# turn of the loop, unless a client does not read.
 WATCHERS_S = 0.5
 
 
@@ -23,15 +24,20 @@ class OpenCall:
     """One call whose handler was entered."""
 
     task: asyncio.Task[object]
+    method: str
+    guest: Guest
     is_streaming: bool
-    is_health: bool
     in_handler: bool = True
-    is_cut: bool = False
+    maybe_cut: ContractError | None = None
 
-    def cut(self) -> None:
-        """Cancels the handler, so that the client is answered SHUTTING_DOWN; a status on its way out is left alone."""
-        if self.in_handler and not self.is_cut:
-            self.is_cut = True
+    @property
+    def is_health(self) -> bool:
+        return self.method.startswith(HEALTH)
+
+    def cut(self, error: ContractError) -> None:
+        """Cancels the handler, so that the client is answered with `error`; a status on its way out is left alone."""
+        if self.in_handler and self.maybe_cut is None:
+            self.maybe_cut = error
             self.task.cancel()
 
 
@@ -45,26 +51,25 @@ class OpenCalls:
         self._all_left = asyncio.Event()
 
     @contextmanager
-    def entered(self, method: str, is_streaming: bool) -> Iterator[None]:
-        """Around a handler. Raises SHUTTING_DOWN instead of entering it while draining, and when it is cut."""
-        is_health = method.startswith(HEALTH_METHODS)
-        if self._is_draining and not is_health:
+    def entered(self, method: str, is_streaming: bool, guest: Guest = NOBODY) -> Iterator[None]:
+        """Around a handler. Raises SHUTTING_DOWN instead of entering it while draining, and what it is cut with."""
+        if self._is_draining and not method.startswith(HEALTH):
             raise shutting_down()
-        call = self._enter(is_streaming, is_health)
+        call = self._enter(method, is_streaming, guest)
         try:
             yield
         except asyncio.CancelledError:
-            if call.is_cut and call.task.uncancel() == 0:
-                raise shutting_down() from None
+            if call.maybe_cut is not None and call.task.uncancel() == 0:
+                raise call.maybe_cut from None
             raise  # by the client
         finally:
             self._leave(call)
 
-    def _enter(self, is_streaming: bool, is_health: bool) -> OpenCall:
+    def _enter(self, method: str, is_streaming: bool, guest: Guest) -> OpenCall:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a handler runs in a task")
-        call = self._calls[task] = OpenCall(task, is_streaming, is_health)
+        call = self._calls[task] = OpenCall(task, method, guest, is_streaming)
         task.add_done_callback(self._calls.pop)  # only then has its status been sent
         self._handler_count += 1
         return call
@@ -75,6 +80,15 @@ class OpenCalls:
         if self._is_draining and not self._handler_count:
             self._all_left.set()
 
+    def cut_streams(self, check: Callable[[Guest, str], None]) -> None:
+        """Ends the streams of guests whom `check` no longer lets in, with the ContractError that it raises."""
+        for call in tuple(self._calls.values()):
+            if call.is_streaming:
+                try:
+                    check(call.guest, call.method)
+                except ContractError as error:
+                    call.cut(error)
+
     async def drain(self, grace_s: float) -> None:
         """Refuses new calls, cuts streams, lets unary calls finish for `grace_s`, cuts the rest; returns when all left.
 
@@ -82,11 +96,11 @@ class OpenCalls:
         """
         self._is_draining = True
         for call in self._open(is_streaming=True, is_health=False):
-            call.cut()
+            call.cut(shutting_down())
         await finished(self._open(is_streaming=True, is_health=True), WATCHERS_S)
         await finished(self._open(is_streaming=False, is_health=False), grace_s)
         for call in tuple(self._calls.values()):
-            call.cut()
+            call.cut(shutting_down())
         if self._handler_count:
             await self._all_left.wait()
 
