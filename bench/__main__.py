@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import audit_load, emit, filled_store, ingest, ledger_append, ledger_scan, restart
+from bench import audit_load, chain, emit, filled_store, ingest, ledger_append, ledger_scan, restart
 from bench.plot import draw
 from bench.rounds import Figure, Scale, environment, report
 
@@ -16,6 +16,7 @@ FIGURES: dict[str, Callable[[Scale], Sequence[Figure]]] = {
     "scan": ledger_scan.figures,
     "restart": restart.figures,
     "emit": emit.figures,
+    "chain": chain.figures,
     "ingest": ingest.figures,
     "filled": filled_store.figures,
     "audit": audit_load.figures,

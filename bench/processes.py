@@ -14,10 +14,10 @@ START_TIMEOUT_S = 20.0
 
 
 @contextmanager
-def server(port_file: Path, module: str, **settings: str) -> Iterator[str]:
+def server(port_file: Path, module: str, *arguments: str, **settings: str) -> Iterator[str]:
     """A server process of ours; its target once it has written its port."""
     port_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", module, "serve", "--port-file", str(port_file)]
+    command = [sys.executable, "-m", module, "serve", "--port-file", str(port_file), *arguments]
     with (port_file.with_suffix(".log")).open("wb") as log:
         process = subprocess.Popen(command, env={"PATH": os.defpath, **settings}, stderr=log, stdout=log)
         try:
