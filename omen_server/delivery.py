@@ -91,16 +91,19 @@ class Delivery:
         return signal_pb.DELIVERY_STATUS_SETTLED if settled else signal_pb.DELIVERY_STATUS_PENDING
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
-        while True:
-            if self._pause.current is not None:
-                self.phase = DeliveryPhase.DELIVERY_PHASE_PAUSED
-                self._waiting.close(f"delivery is paused: {self._pause.current.reason}")
-                await self._pause.until_resumed()
-            self.phase = DeliveryPhase.DELIVERY_PHASE_CONNECTING
-            self._failed_attempts = 0
-            self._waiting.open()
-            await self._connect_until_paused()
+        """Deliver until cancelled. Whatever ends it, nobody waits any longer."""
+        try:
+            while True:
+                if self._pause.current is not None:
+                    self.phase = DeliveryPhase.DELIVERY_PHASE_PAUSED
+                    self._waiting.close(f"delivery is paused: {self._pause.current.reason}")
+                    await self._pause.until_resumed()
+                self.phase = DeliveryPhase.DELIVERY_PHASE_CONNECTING
+                self._failed_attempts = 0
+                self._waiting.open()
+                await self._connect_until_paused()
+        finally:
+            self.stop_waiting("OMEN delivers nothing more")
 
     def stop_waiting(self, reason: str) -> None:
         """From now on answer LEDGER_ONLY, with this reason, to whoever waits or comes to wait."""

@@ -22,6 +22,7 @@ from riskcast_server.committer import committing
 from riskcast_server.ingest import Door, utc_now
 from riskcast_server.ledger_client import LedgerClient
 from riskcast_server.pace import Pace
+from riskcast_server.readiness import keep_ready
 from riskcast_server.reconcile import Reconciler
 from riskcast_server.schedule import keep_schedule
 from riskcast_server.services.ingest import IngestService
@@ -63,7 +64,7 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
             running.set_ready()
             log.info("serving", port=running.port)
             on_ready(running.port)
-            await first_of(stop.wait(), committer.ended.wait())
+            await first_of(stop.wait(), committer.ended.wait(), keep_ready(running, committer, store.runs))
             log.info("draining")
 
 

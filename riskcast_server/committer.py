@@ -58,6 +58,7 @@ class Committer:
         self._woken = asyncio.Event()
         self._closed = False
         self.ended = asyncio.Event()
+        self.refused = asyncio.Event()  # set when the store refuses a commit; whoever heeds it clears it
 
     def submit(self, entries: Sequence[Entry]) -> asyncio.Future[list[Outcome]]:
         """Queues the entries, to be settled in one transaction; resolved after its commit, one outcome per entry.
@@ -117,6 +118,7 @@ class Committer:
         try:
             outcomes = iter(await self._store.settle(entries, ingested_at))
         except ContractError as error:
+            self.refused.set()
             for submission in batch:
                 _fail(submission, error)
             return

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+import structlog
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -23,6 +24,8 @@ from serving.security import SecurityRefused
 from serving.settings import SettingsRefused
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 VIOLATIONS_SHOWN_MAX = 5
 PIPED_COLUMNS = 240  # wide enough that no cell is broken where nobody reads it on a screen
@@ -131,6 +134,18 @@ def run_command(main: Coroutine[Any, Any, T]) -> T:
     except (ListenError, SecurityRefused, SettingsRefused) as error:
         say(str(error))
         raise typer.Exit(Exit.USAGE) from error
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Around a server: what ends it unforeseen is logged with its reason, and the exit code is 1."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        log.critical("server_failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
+        raise typer.Exit(Exit.UNEXPECTED) from error
 
 
 def described(error: grpc.aio.AioRpcError) -> str:

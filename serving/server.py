@@ -27,6 +27,8 @@ from serving.tasks import beside
 
 # What an orchestrator gives by default is 30 s, of which a few pass before the signal and after the drain.
 GRACE_S = 20.0
+# When something has died that calls need: for the answers that are on their way.
+BROKEN_GRACE_S = 0.2
 # A revoked key is to end its streams within 5 s.
 KEYS_WATCHED_S = 1.0
 # For the statuses of cut calls to reach their clients; one that does not read is waited for no longer.
@@ -74,7 +76,8 @@ async def serve(
     Errors carry `domain`, the package of the services. Raises ListenError if `listen` cannot be bound, SecurityRefused
     if keys or certificates cannot be read, and whatever ends the watch over keys.
     Leaving the block drains: probes hear "not ready", new calls are refused and open streams ended with SHUTTING_DOWN,
-    unary calls may finish within `grace_s`, and no handler, not even its `finally`, runs after the block.
+    unary calls may finish within `grace_s`, and no handler, not even its `finally`, runs after the block. An error that
+    ends the block has calls fail at once instead.
     """
     names = [mount.service.full_name for mount in mounts]
     state, open_calls = Health(names), OpenCalls()
@@ -92,6 +95,9 @@ async def serve(
         try:
             async with beside(keep_watch(gate, open_calls)):
                 yield Running(port, target, state, health_port)
+        except BaseException:
+            grace_s = BROKEN_GRACE_S
+            raise
         finally:
             state.drain()
             try:

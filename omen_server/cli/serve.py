@@ -1,10 +1,11 @@
 """`omen serve`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 import omen_server.app
@@ -12,11 +13,9 @@ import serving
 from ledger import FormatUnsupported, LedgerDamaged, LedgerError
 from omen_server.pause import PauseUnreadable
 from omen_server.settings import OmenSettings
-from serving.console import Exit, run_command, say
+from serving.console import Exit, failures_told, run_command, say
 from serving.exposure import refuse_exposure
 from serving.settings import load
-
-log = structlog.get_logger()
 
 
 def serve(
@@ -25,17 +24,21 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Settings come from OMEN_* of the environment."""
     serving.configure_logging()
-    try:
+    with failures_told(), refusals():
         run_command(_serve(port_file, insecure))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the ledger refuses becomes one line and an exit code."""
+    try:
+        yield
     except (LedgerDamaged, FormatUnsupported, PauseUnreadable) as error:
         say(str(error))
         raise typer.Exit(Exit.INTEGRITY) from error
     except LedgerError as error:
         say(str(error))
         raise typer.Exit(Exit.UNAVAILABLE) from error
-    except omen_server.app.LedgerFailed as failed:
-        log.critical("ledger_failed", reason=str(failed))
-        raise typer.Exit(Exit.UNEXPECTED) from failed
 
 
 async def _serve(port_file: Path | None, insecure: bool) -> None:

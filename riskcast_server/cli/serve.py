@@ -10,7 +10,7 @@ import serving
 from riskcast_server import app as server
 from riskcast_server.cli.db import refusals
 from riskcast_server.settings import RiskcastSettings
-from serving.console import run_command
+from serving.console import failures_told, run_command
 from serving.exposure import refuse_exposure
 from serving.settings import load
 
@@ -21,7 +21,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     serving.configure_logging()
-    with refusals():
+    with failures_told(), refusals():
         run_command(_serve(port_file, insecure))
 
 

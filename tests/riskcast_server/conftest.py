@@ -7,6 +7,7 @@ import pytest
 
 from bench.postgres import Postgres, migrated, postgres
 from tests.riskcast_server.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.serving.conftest import pytest_pyfunc_call as pytest_pyfunc_call
 
 
 @pytest.fixture(scope="session")

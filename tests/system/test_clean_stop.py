@@ -1,56 +1,132 @@
 """SIGTERM under load with open streams: a clean exit within two seconds, and everything acknowledged is there."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import serving
+from riskcast.v1 import ingest_service_pb2 as ingest_pb
+from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from tests.faults.history import flaws
-from tests.faults.load import history_of, under_load, until_drained
-from tests.system.processes import pair
+from tests.faults.load import Load, history_of, under_load, until_drained
+from tests.system.processes import Pair, Server, pair
 
 EXIT_S_MAX = 2.0
 STREAMS = 100
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+Opened = Callable[[grpc.aio.Channel, int], Awaitable[Any]]
 
 
-async def watched(stub: Any, statuses: list[int], has_begun: asyncio.Event) -> None:
-    """A stream that ends only with the server."""
+async def watch(channel: grpc.aio.Channel, _number: int) -> Any:
+    """A watch of readiness that has been told the first state."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    call = stub.Watch(health_pb2.HealthCheckRequest(service="readiness"))
+    assert (await call.read()).status == SERVING
+    return call
+
+
+async def ingest_stream(channel: grpc.aio.Channel, number: int) -> Any:
+    """An IngestStream of a ledger of its own that has been answered its hello."""
+    stub: Any = IngestServiceStub(channel)
+    call = stub.IngestStream()
+    hello = ingest_pb.IngestHello(ledger_id=str(UUID(int=number)))
+    await call.write(ingest_pb.IngestStreamRequest(hello=hello))
+    await call.read()
+    return call
+
+
+OPENED: dict[str, Opened] = {"omen": watch, "riskcast": ingest_stream}
+
+
+@asynccontextmanager
+async def streams_open(server: Server, opened: Opened) -> AsyncIterator[list[Any]]:
+    async with serving.channel(f"127.0.0.1:{server.port}") as channel:
+        yield await asyncio.gather(*(opened(channel, number) for number in range(STREAMS)))
+
+
+async def stopped(server: Server) -> float:
+    """How many seconds it took to end with exit code 0."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert await server.stop() == 0
+    return loop.time() - began
+
+
+async def rest_of(call: Any) -> list[Any]:
+    """What else a stream says before it ends."""
+    said = []
     with suppress(grpc.aio.AioRpcError):
-        async for answer in stub.Watch(health_pb2.HealthCheckRequest(service="readiness")):
-            statuses.append(answer.status)
-            has_begun.set()
+        while (message := await call.read()) is not grpc.aio.EOF:
+            said.append(message)
+    return said
 
 
-async def test_omen_stops_within_two_seconds_under_load_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
+async def recovered(load: Load, target: str) -> None:
+    """No fault is left, and the load goes on for a while."""
+    await until_drained(target)
+    load.is_after_the_last_fault = True
+    await load.until(load.acknowledged + 50)
+
+
+async def found(servers: Pair, load: Load, target: str) -> list[str]:
+    """What the history checker finds once everything is delivered and both have stopped."""
+    await until_drained(target)
+    assert await servers.omen.stop() == 0
+    assert await servers.riskcast.stop() == 0
+    return flaws(history_of(load.attempts, servers))
+
+
+@pytest.mark.parametrize(("which", "stops"), [("omen", 3), ("riskcast", 2)])
+async def test_stopped_again_and_again_under_load_with_open_streams_each_exits_in_time_and_loses_nothing_acknowledged(
+    tmp_path: Path, which: str, stops: int
+) -> None:
+    await stop_again_and_again(tmp_path, which, stops)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("which", OPENED)
+async def test_a_hundred_stops_under_load_lose_nothing_acknowledged(tmp_path: Path, which: str) -> None:
+    await stop_again_and_again(tmp_path, which, 50)
+
+
+async def stop_again_and_again(tmp_path: Path, which: str, stops: int) -> None:
     async with pair(tmp_path) as servers:
+        server: Server = getattr(servers, which)
         target = f"127.0.0.1:{servers.omen.port}"
-        async with AsyncExitStack() as stack, asyncio.TaskGroup() as watchers:
-            channel = await stack.enter_async_context(serving.channel(target))
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            statuses: list[list[int]] = [[] for _ in range(STREAMS)]
-            begun = [asyncio.Event() for _ in range(STREAMS)]
-            for seen, has_begun in zip(statuses, begun, strict=True):
-                watchers.create_task(watched(stub, seen, has_begun))
-            await asyncio.gather(*(has_begun.wait() for has_begun in begun))
-            async with under_load(target) as load:
-                await load.until(200)
-                loop = asyncio.get_running_loop()
-                began = loop.time()
-                assert await servers.omen.stop() == 0
-                took_s = loop.time() - began
-                await servers.omen.start()
-                await until_drained(target)
-                load.is_after_the_last_fault = True
-                await load.until(load.acknowledged + 50)
-        await until_drained(target)
-        assert await servers.omen.stop() == 0
-        assert await servers.riskcast.stop() == 0
-        history = history_of(load.attempts, servers)
-    assert took_s < EXIT_S_MAX
-    assert flaws(history) == []
-    serving_status, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-    assert statuses == [[serving_status, not_serving]] * STREAMS
+        took: list[float] = []
+        async with under_load(target) as load:
+            for _ in range(stops):
+                await load.until(load.acknowledged + 100)
+                async with streams_open(server, OPENED[which]) as streams:
+                    took.append(await stopped(server))
+                    told = await asyncio.gather(*map(rest_of, streams))
+                await server.start()
+                if which == "omen":
+                    assert [[each.status for each in of] for of in told] == [[NOT_SERVING]] * STREAMS
+            await recovered(load, target)
+        assert await found(servers, load, target) == []
+    assert max(took) < EXIT_S_MAX
+
+
+@pytest.mark.parametrize("which", OPENED)
+async def test_a_second_sigterm_ends_it_at_once_and_loses_nothing_acknowledged(tmp_path: Path, which: str) -> None:
+    async with pair(tmp_path) as servers:
+        server: Server = getattr(servers, which)
+        target = f"127.0.0.1:{servers.omen.port}"
+        async with under_load(target) as load:
+            await load.until(100)
+            assert server.process
+            server.process.send_signal(signal.SIGTERM)
+            assert await server.end(signal.SIGTERM) in (0, 128 + signal.SIGTERM)  # 0: it had ended by then
+            await server.start()
+            await recovered(load, target)
+        assert await found(servers, load, target) == []
