@@ -1,4 +1,4 @@
-"""Servers that parse a message and answer, no more: bare on grpc.aio, or behind all that a call of ours goes through."""
+"""Servers that parse a message and answer, no more: bare on grpc.aio, or behind what each call of ours passes."""
 
 import argparse
 import time

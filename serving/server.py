@@ -91,8 +91,8 @@ async def serve(
         add_reflection(server, [*names, health.SERVICE.full_name])
     port, target = bind(server, listen, maybe_credentials(security))
     async with probed(security.health_listen, state, guard) as health_port:
-        await server.start()
         try:
+            await server.start()
             async with beside(keep_watch(gate, open_calls)):
                 yield Running(port, target, state, health_port)
         except BaseException:
@@ -116,8 +116,8 @@ async def probed(maybe_listen: str | None, state: Health, guard: CallGuard) -> A
     server = grpc.aio.server(interceptors=[guard], options=SERVER_OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     port, _ = bind(server, maybe_listen)
-    await server.start()
     try:
+        await server.start()
         yield port
     finally:
         await server.stop(STATUSES_S)
