@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -59,7 +60,7 @@ def taking(target: str, load: Load, metadata: Metadata) -> Workload:
 
     async def run() -> float:
         async with serving.channel(target) as channel:
-            cpu = channel.unary_unary(echo.CPU)
+            cpu: Any = channel.unary_unary(echo.CPU)
             before = float(await cpu(b"", metadata=metadata, timeout=TIMEOUT_S))
             count = await load(channel, metadata)
             after = float(await cpu(b"", metadata=metadata, timeout=TIMEOUT_S))
@@ -71,7 +72,7 @@ def taking(target: str, load: Load, metadata: Metadata) -> Workload:
 async def calls(channel: grpc.aio.Channel, metadata: Metadata) -> int:
     """As bytes: what is measured is the server."""
     encoded = request(0).SerializeToString()
-    call = channel.unary_unary(f"/{echo.SERVICE.full_name}/Emit")
+    call: Any = channel.unary_unary(f"/{echo.SERVICE.full_name}/Emit")
     left = iter(range(CALLS))
 
     async def caller() -> None:
@@ -88,7 +89,7 @@ async def messages(channel: grpc.aio.Channel, metadata: Metadata) -> int:
     """One after the other on one stream."""
     events = [request(number).event for number in range(BATCH_ITEMS_MAX)]
     encoded = pb.EmitStreamRequest(events=events).SerializeToString()
-    call = channel.stream_stream(f"/{echo.SERVICE.full_name}/EmitStream")(metadata=metadata, timeout=TIMEOUT_S)
+    call: Any = channel.stream_stream(f"/{echo.SERVICE.full_name}/EmitStream")(metadata=metadata, timeout=TIMEOUT_S)
     for _ in range(MESSAGES):
         await call.write(encoded)
         await call.read()

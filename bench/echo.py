@@ -35,7 +35,7 @@ async def cpu(request: bytes, context: Context) -> bytes:
 
 
 def add_handlers(server: grpc.aio.Server) -> None:
-    handlers = {
+    handlers: dict[str, Any] = {
         "Emit": grpc.unary_unary_rpc_method_handler(emit, pb.EmitRequest.FromString, pb.EmitResponse.SerializeToString),
         "EmitStream": grpc.stream_stream_rpc_method_handler(
             emit_stream, pb.EmitStreamRequest.FromString, pb.EmitStreamResponse.SerializeToString

@@ -1,6 +1,7 @@
 """gRPC server reflection, so that grpcurl and others need no .proto files."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
@@ -8,8 +9,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 V1_SERVICE = "grpc.reflection.v1.ServerReflection"
 
 
-def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Serves v1alpha and v1.
+def add_reflection(server: Any, services: Sequence[str]) -> None:
+    """Serves v1alpha and v1 on a server, or whatever takes its handlers.
 
     The library knows v1alpha alone; v1 is the same on the wire, so the same servicer answers under both names. The v1
     name is not listed: it has no descriptor here, and tools describe every service of the list.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -16,7 +17,7 @@ from serving.access.gate import Gate
 from serving.access.keys import read_keys
 from serving.addresses import bind
 from serving.calls.drain import OpenCalls
-from serving.calls.guard import CallGuard
+from serving.calls.guard import Guard
 from serving.calls.record import CallBook
 from serving.files import Reloaded
 from serving.health import Health
@@ -40,7 +41,7 @@ class Mount:
     """A service and how to add its servicer to a server (the generated add_XServicer_to_server, applied)."""
 
     service: ServiceDescriptor
-    add: Callable[[grpc.aio.Server], None]
+    add: Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +83,18 @@ async def serve(
     names = [mount.service.full_name for mount in mounts]
     state, open_calls = Health(names), OpenCalls()
     gate = gate_of(security, scopes)
-    guard = CallGuard(domain, open_calls, gate, CallBook(registry))
-    server = grpc.aio.server(interceptors=[guard], options=SERVER_OPTIONS)
+    book = CallBook(registry)
+    guard = Guard(domain, open_calls, gate, book)
     for mount in mounts:
-        mount.add(server)
-    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+        mount.add(guard)
+    health_pb2_grpc.add_HealthServicer_to_server(state, guard)
     if security.has_reflection:
-        add_reflection(server, [*names, health.SERVICE.full_name])
+        add_reflection(guard, [*names, health.SERVICE.full_name])
+    server = grpc.aio.server(handlers=[guard], options=SERVER_OPTIONS)
     port, target = bind(server, listen, maybe_credentials(security))
-    async with probed(security.health_listen, state, guard) as health_port:
+    probes = Guard(domain, open_calls, gate, book)
+    health_pb2_grpc.add_HealthServicer_to_server(state, probes)
+    async with probed(security.health_listen, probes) as health_port:
         try:
             await server.start()
             async with beside(keep_watch(gate, open_calls)):
@@ -108,13 +112,12 @@ async def serve(
 
 
 @asynccontextmanager
-async def probed(maybe_listen: str | None, state: Health, guard: CallGuard) -> AsyncIterator[int]:
+async def probed(maybe_listen: str | None, health: Guard) -> AsyncIterator[int]:
     """Health alone, in plaintext and without keys, on an address of its own; 0 when there is none."""
     if maybe_listen is None:
         yield 0
         return
-    server = grpc.aio.server(interceptors=[guard], options=SERVER_OPTIONS)
-    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    server = grpc.aio.server(handlers=[health], options=SERVER_OPTIONS)
     port, _ = bind(server, maybe_listen)
     try:
         await server.start()

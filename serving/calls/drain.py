@@ -6,12 +6,11 @@ finish, and everything is awaited.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from types import TracebackType
 
 from contract.errors import ContractError
-from serving.access.gate import HEALTH, NOBODY, Guest
+from serving.access.gate import HEALTH, Guest
 from serving.calls.statuses import shutting_down
 
 # Health tells of the drain itself: it goes on answering, and its watchers end once they have been told. That takes one
@@ -19,16 +18,18 @@ from serving.calls.statuses import shutting_down
 WATCHERS_S = 0.5
 
 
-@dataclass(slots=True, eq=False)
 class OpenCall:
-    """One call whose handler was entered."""
+    """One call, as a block around its handler."""
 
-    task: asyncio.Task[object]
-    method: str
-    guest: Guest
-    is_streaming: bool
-    in_handler: bool = True
-    maybe_cut: ContractError | None = None
+    __slots__ = ("_calls", "guest", "in_handler", "is_streaming", "maybe_cut", "method", "task")
+
+    def __init__(self, calls: "OpenCalls", method: str, is_streaming: bool, guest: Guest) -> None:
+        self._calls = calls
+        self.method = method
+        self.is_streaming = is_streaming
+        self.guest = guest
+        self.in_handler = True
+        self.maybe_cut: ContractError | None = None
 
     @property
     def is_health(self) -> bool:
@@ -40,6 +41,22 @@ class OpenCall:
             self.maybe_cut = error
             self.task.cancel()
 
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a handler runs in a task")
+        self.task: asyncio.Task[object] = task
+        self._calls.enter(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raises what the call is cut with in the place of its cancellation, unless the client cancelled it too."""
+        self.in_handler = False
+        self._calls.leave(self)
+        if kind is asyncio.CancelledError and self.maybe_cut is not None and self.task.uncancel() == 0:
+            raise self.maybe_cut from None
+
 
 class OpenCalls:
     """The calls of one server."""
@@ -50,34 +67,24 @@ class OpenCalls:
         self._is_draining = False
         self._all_left = asyncio.Event()
 
-    @contextmanager
-    def entered(self, method: str, is_streaming: bool, guest: Guest = NOBODY) -> Iterator[None]:
-        """Around a handler. Raises SHUTTING_DOWN instead of entering it while draining, and what it is cut with."""
+    def entering(self, method: str, is_streaming: bool, guest: Guest) -> OpenCall:
+        """The block around a handler. Raises SHUTTING_DOWN instead while draining."""
         if self._is_draining and not method.startswith(HEALTH):
             raise shutting_down()
-        call = self._enter(method, is_streaming, guest)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if call.maybe_cut is not None and call.task.uncancel() == 0:
-                raise call.maybe_cut from None
-            raise  # by the client
-        finally:
-            self._leave(call)
+        return OpenCall(self, method, is_streaming, guest)
 
-    def _enter(self, method: str, is_streaming: bool, guest: Guest) -> OpenCall:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a handler runs in a task")
-        call = self._calls[task] = OpenCall(task, method, guest, is_streaming)
-        task.add_done_callback(self._calls.pop)  # only then has its status been sent
+    def enter(self, call: OpenCall) -> None:
+        self._calls[call.task] = call
         self._handler_count += 1
-        return call
 
-    def _leave(self, call: OpenCall) -> None:
-        call.in_handler = False
+    def leave(self, call: OpenCall) -> None:
+        """While draining, a call is kept until its status has been sent, too."""
         self._handler_count -= 1
-        if self._is_draining and not self._handler_count:
+        if not self._is_draining:
+            del self._calls[call.task]
+            return
+        call.task.add_done_callback(self._calls.pop)
+        if not self._handler_count:
             self._all_left.set()
 
     def cut_streams(self, check: Callable[[Guest, str], None]) -> None:
