@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager, suppress
 
 import grpc
 
+from serving.dialled import SecuredChannel
 from serving.options import MESSAGE_BYTES_MAX
+from serving.security import PLAIN, ClientSecurity
+from serving.telemetry.call_meters import CallMeters, call_meters
 
 CONNECT_WITHIN_S = 3.0  # for a server that was started a moment ago
 
@@ -29,14 +32,23 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 @asynccontextmanager
-async def connected(target: str) -> AsyncIterator[grpc.aio.Channel]:
+async def connected(target: str, security: ClientSecurity = PLAIN) -> AsyncIterator[grpc.aio.Channel]:
     """A channel that has waited a moment for the server; if it is not there, the first call says so."""
-    async with channel(target) as dialled:
+    async with channel(target, security) as dialled:
         with suppress(TimeoutError):
             await asyncio.wait_for(dialled.channel_ready(), CONNECT_WITHIN_S)
         yield dialled
 
 
-def channel(target: str) -> grpc.aio.Channel:
-    """A channel to `target`: host:port, unix:path, or any name gRPC resolves. It connects when first used."""
-    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+def channel(target: str, security: ClientSecurity = PLAIN, maybe_meters: CallMeters | None = None) -> grpc.aio.Channel:
+    """A channel to `target`: host:port, unix:path, or any name gRPC resolves. It connects when first used.
+
+    Raises SecurityRefused if the key or the certificates cannot be read. `maybe_meters` are those of "client".
+    """
+
+    def dial(maybe_credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        if maybe_credentials is None:
+            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(target, maybe_credentials, options=CHANNEL_OPTIONS)
+
+    return SecuredChannel(dial, security, maybe_meters or call_meters("client", None))

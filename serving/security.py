@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.tls import ServerTls
+from serving.tls import ClientTls, ServerTls
 
 
 class SecurityRefused(Exception):
@@ -51,6 +51,10 @@ class ClientSecurity:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+
+    @property
+    def maybe_tls(self) -> ClientTls | None:
+        return ClientTls(self.ca_file, self.cert_file, self.key_file) if self.ca_file else None
 
 
 PLAIN = ClientSecurity()

@@ -1,12 +1,35 @@
-"""TLS of servers and clients, whose certificates are read again when they are replaced."""
+"""TLS of servers and clients, whose certificates are read again when they are replaced.
 
-from collections.abc import Sequence
+gRPC talks TLS 1.2 and 1.3 and nothing older. It says of a pair that it cannot use that the address cannot be listened
+on, and of one that breaks later nothing: so each is looked at here first.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from serving.files import Reloaded
+
+
+@dataclass(frozen=True, slots=True)
+class PemPair:
+    """A certificate chain and its private key, as they are in their files."""
+
+    chain: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "PemPair()"
+
+
+ServerPems: TypeAlias = tuple[PemPair, bytes | None]  # its own, and those who sign its clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +46,90 @@ class ServerTls:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Asks at each handshake whether the files have changed. Raises OSError, ValueError."""
-        configuration = Reloaded(self.paths, self._read)
+        files = Reloaded(self.paths, self._read)
+        first = files.current()
         return grpc.dynamic_ssl_server_credentials(
-            configuration.current(),
-            configuration.current,
+            configuration(*first),
+            changes(files, first),  # type: ignore[arg-type]  # None is taken too
             require_client_authentication=self.client_ca_file is not None,
         )
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        pair = (self.key_file.read_bytes(), self.cert_file.read_bytes())
-        client_ca = self.client_ca_file.read_bytes() if self.client_ca_file else None
-        return grpc.ssl_server_certificate_configuration([pair], client_ca)
+    def _read(self) -> ServerPems:
+        pair = read_pair(self.cert_file, self.key_file)
+        return pair, read_ca(self.client_ca_file) if self.client_ca_file else None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """PEM files of a client: whom it trusts, and what it shows to a server that asks."""
+
+    ca_file: Path
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def credentials(self) -> Reloaded[grpc.ChannelCredentials]:
+        """New ones whenever the files have changed. Raises OSError, ValueError."""
+        return Reloaded([path for path in (self.ca_file, self.cert_file, self.key_file) if path], self._read)
+
+    def _read(self) -> grpc.ChannelCredentials:
+        ca = read_ca(self.ca_file)
+        if self.cert_file is None or self.key_file is None:
+            return grpc.ssl_channel_credentials(ca)
+        pair = read_pair(self.cert_file, self.key_file)
+        return grpc.ssl_channel_credentials(ca, pair.key, pair.chain)
+
+
+def changes(files: Reloaded[ServerPems], given: ServerPems) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+    """What gRPC calls at each handshake, on threads of its own: a new configuration, or None while it is as `given`.
+
+    It takes away what is in a configuration, so none may be given to it twice.
+    """
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal given
+        current = files.current()
+        if current is given:
+            return None
+        given = current
+        return configuration(*current)
+
+    return changed
+
+
+def configuration(pair: PemPair, client_ca: bytes | None) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pair.key, pair.chain)], client_ca)
+
+
+def read_pair(cert_file: Path, key_file: Path) -> PemPair:
+    """Raises OSError, and ValueError, without a word of what the files hold, unless they belong together."""
+    chain, key = cert_file.read_bytes(), key_file.read_bytes()
+    certificate, public_key = certificates(cert_file, chain)[0], public_key_of(key_file, key)
+    if certificate.public_key() != public_key:
+        raise ValueError(f"{key_file} is not the key of {cert_file}")
+    return PemPair(chain, key)
+
+
+def read_ca(ca_file: Path) -> bytes:
+    """One certificate or several. Raises OSError, ValueError."""
+    pem = ca_file.read_bytes()
+    certificates(ca_file, pem)
+    return pem
+
+
+def certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+    """At least one. Raises ValueError."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise ValueError(f"{path} holds no PEM certificate") from None
+
+
+def public_key_of(path: Path, pem: bytes) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+    """Of a private key. Raises ValueError."""
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError(f"{path} holds no PEM private key without a password") from None
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{path} is neither an RSA nor an EC key")  # gRPC offers no others to its clients
+    return key.public_key()
