@@ -40,6 +40,7 @@ from omen_server.stored_signals import StoredSignals
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from serving import Mount
 from serving.tasks import beside
+from serving.telemetry.call_meters import call_meters
 
 DOMAIN = "omen.v1"
 
@@ -53,15 +54,16 @@ class LedgerFailed(Exception):
 async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[[int], None]) -> None:
     """Serve until `stop` is set, then drain: calls first, then delivery, then the ledger.
 
-    `on_ready` is given the bound port. Raises ListenError, LedgerError, LedgerFailed, and whatever else ended a task
-    that must not end.
+    `on_ready` is given the bound port. Raises ListenError, SecurityRefused, LedgerError, LedgerFailed, and whatever else
+    ended a task that must not end.
     """
     registry = CollectorRegistry()
+    calls_made = call_meters("client", registry)
     async with (
+        serving.channel(settings.riskcast_target, settings.riskcast_security(), calls_made) as riskcast,
         open_journal(settings.ledger_dir) as journal,
         open_signal_index(settings.ledger_dir, journal) as index,
         open_pause_switch(settings.ledger_dir / "delivery.db") as pause,
-        serving.channel(settings.riskcast_target) as riskcast,
     ):
         delivery = Delivery(journal, IngestServiceStub(riskcast), pause, now=utc_now, jitter=random.Random())
         await delivery.survey()

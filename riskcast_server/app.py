@@ -1,7 +1,7 @@
 """RiskCast put together: the store is opened, the committer runs, calls are served."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random
@@ -32,6 +32,7 @@ from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import Store, open_store
 from serving import Mount
 from serving.tasks import beside, first_of
+from serving.telemetry.call_meters import CallMeters, call_meters
 
 DOMAIN = "riskcast.v1"
 
@@ -41,13 +42,14 @@ log = structlog.get_logger(__name__)
 async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Callable[[int], None]) -> None:
     """Serves until `stop` is set, then drains: calls first, then the committer, then the store.
 
-    `on_ready` is given the bound port. Raises ListenError, StoreRefused, and whatever ended the committer.
+    `on_ready` is given the bound port. Raises ListenError, SecurityRefused, StoreRefused, and whatever ended the
+    committer.
     """
     registry = CollectorRegistry()
     async with (
+        ledgers(settings, call_meters("client", registry)) as omens,
         open_store(settings.database_url, statements_cached=settings.database_statements_cached) as store,
         committing(store, utc_now) as committer,
-        ledgers(settings.omen_targets) as omens,
     ):
         door = Door(committer, utc_now)
         reconciler = Reconciler(store, door, omens, utc_now, Pace(settings.reconcile_max_records_per_second))
@@ -69,10 +71,15 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
 
 
 @asynccontextmanager
-async def ledgers(targets: Sequence[str]) -> AsyncIterator[list[LedgerClient]]:
-    """A channel to each; it connects when first used."""
+async def ledgers(settings: RiskcastSettings, calls_made: CallMeters) -> AsyncIterator[list[LedgerClient]]:
+    """A channel to each; it connects when first used. Raises SecurityRefused."""
+    security = settings.omen_security()
     async with AsyncExitStack() as stack:
-        yield [LedgerClient(each, await stack.enter_async_context(serving.channel(each))) for each in targets]
+        channels = [serving.channel(each, security, calls_made) for each in settings.omen_targets]
+        yield [
+            LedgerClient(target, await stack.enter_async_context(channel))
+            for target, channel in zip(settings.omen_targets, channels, strict=True)
+        ]
 
 
 def mounts(store: Store, door: Door, reconciler: Reconciler) -> list[Mount]:

@@ -3,24 +3,50 @@
 import difflib
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings
 
+from serving.addresses import host_and_port
 from serving.security import ClientSecurity, Security
 from serving.tls import ServerTls
 
 S = TypeVar("S", bound=BaseSettings)
 
 
-class ServerSettings(BaseSettings):
-    """What both servers are told in the same words, each under its own prefix; and their commands, as clients."""
+def a_listen(value: str) -> str:
+    try:
+        host_and_port(value)
+    except ValueError:
+        raise PydanticCustomError("listen", "expected host:port") from None
+    return value
 
-    health_listen: str | None = Field(
+
+Listen = Annotated[str, AfterValidator(a_listen)]
+
+# Who sets the first and not the second would run without what he asked for.
+NEEDED = (
+    ("tls_cert_file", "tls_key_file"),
+    ("tls_key_file", "tls_cert_file"),
+    ("tls_client_ca_file", "tls_cert_file"),
+    ("client_tls_cert_file", "client_tls_key_file"),
+    ("client_tls_key_file", "client_tls_cert_file"),
+    ("client_tls_cert_file", "client_tls_ca_file"),
+)
+
+
+class ServerSettings(BaseSettings):
+    """What both servers are told in the same words, each under its own prefix; and their commands, as clients.
+
+    Whether a file is there shows when it is read: a command that makes it is told its name too.
+    """
+
+    health_listen: Listen | None = Field(
         default=None, description="host:port that answers health alone, in plaintext, for probes"
     )
-    metrics_listen: str | None = Field(default=None, description="host:port of the Prometheus metrics, over HTTP")
+    metrics_listen: Listen | None = Field(default=None, description="host:port of the Prometheus metrics, over HTTP")
     api_keys_file: Path | None = Field(default=None, description="who may call; anybody without it")
     tls_cert_file: Path | None = Field(
         default=None, description="PEM chain that the server shows; plaintext without it"
@@ -30,13 +56,33 @@ class ServerSettings(BaseSettings):
         default=None, description="PEM of those whose clients are let in; any without it"
     )
     reflection: bool = Field(default=True, description="whether the server tells its services to whoever may call")
-    traces_endpoint: str | None = Field(default=None, description="OTLP collector over HTTP; needs the extra 'traces'")
+    traces_endpoint: str | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="OTLP collector over HTTP; needs the extra 'traces'",
+    )
     client_api_key_file: Path | None = Field(default=None, description="the key that commands send")
     client_tls_ca_file: Path | None = Field(
         default=None, description="PEM of those who sign the server that commands call"
     )
     client_tls_cert_file: Path | None = Field(default=None, description="PEM chain that commands show when asked")
     client_tls_key_file: Path | None = Field(default=None, description="PEM private key of client_tls_cert_file")
+
+    @model_validator(mode="after")
+    def _nothing_is_half_said(self) -> Self:
+        prefix = self.model_config["env_prefix"]
+        flaws = [
+            InitErrorDetails(
+                type=PydanticCustomError("needed", "needs {other}", {"other": f"{prefix}{needed.upper()}"}),
+                loc=(name,),
+                input=None,
+            )
+            for name, needed in NEEDED
+            if getattr(self, name) and not getattr(self, needed)
+        ]
+        if flaws:
+            raise ValidationError.from_exception_data(type(self).__name__, flaws)
+        return self
 
     def security(self) -> Security:
         tls = None

@@ -1,9 +1,13 @@
 """Which OMEN a command talks to."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
+import grpc
 import typer
 
+import serving
 from omen_server.settings import OmenSettings
 from serving.settings import load
 
@@ -12,6 +16,9 @@ CALL_TIMEOUT_S = 70.0  # above the longest delivery_timeout
 Target = Annotated[str | None, typer.Option(help="host:port of the server; OMEN_LISTEN by default.")]
 
 
-def target_of(option: str | None) -> str:
-    """Raises SettingsRefused."""
-    return option or load(OmenSettings).listen
+@asynccontextmanager
+async def connected(option: str | None) -> AsyncIterator[grpc.aio.Channel]:
+    """To the server that the option names, or the settings. Raises SettingsRefused, SecurityRefused."""
+    settings = load(OmenSettings)
+    async with serving.connected(option or settings.listen, settings.client_security()) as channel:
+        yield channel

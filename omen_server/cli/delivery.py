@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-import serving
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1.delivery_service_pb2_grpc import DeliveryServiceStub
-from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of
+from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
 from serving.console import Output, Printer, fields, run_command, say
 
 app = typer.Typer(help="Show and steer how the ledger reaches RiskCast.", no_args_is_help=True)
@@ -43,17 +42,17 @@ def resume(target: Target = None) -> None:
 
 
 async def _status(target: str | None) -> pb.GetDeliveryStateResponse:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         return await DeliveryServiceStub(channel).GetDeliveryState(pb.GetDeliveryStateRequest(), timeout=CALL_TIMEOUT_S)
 
 
 async def _pause(reason: str, target: str | None) -> pb.PauseDeliveryResponse:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         return await DeliveryServiceStub(channel).PauseDelivery(
             pb.PauseDeliveryRequest(reason=reason), timeout=CALL_TIMEOUT_S
         )
 
 
 async def _resume(target: str | None) -> pb.ResumeDeliveryResponse:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         return await DeliveryServiceStub(channel).ResumeDelivery(pb.ResumeDeliveryRequest(), timeout=CALL_TIMEOUT_S)

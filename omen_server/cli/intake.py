@@ -13,17 +13,22 @@ import typer
 from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import Message
 
-import serving
 from omen.v1 import pipeline_service_pb2 as pipeline_pb
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.observation_pb2 import Observation
 from omen.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
-from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of
+from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
 from serving.console import Exit, Output, Printer, described, fields, finish, run_command, say
 
 IN_FLIGHT_MAX = 64  # enough for one fsync and one commit to serve many
+# What the next line would be answered too.
+FOR_EVERY_LINE = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+)
 COLUMNS = ("line", "result", "signal_id", "probability", "confidence", "ack_id", "about")
 
 Answer = Message | grpc.aio.AioRpcError | ParseError
@@ -80,12 +85,12 @@ async def _run(file: str, output: Output, target: str | None, calls: Callable[[g
     worst = Exit.OK
     with opened(file) as source, Printer(output, COLUMNS) as printer:
         lines = ((number, line) for number, line in enumerate(source, start=1) if line.strip())
-        async with serving.connected(target_of(target)) as channel:
+        async with connected(target) as channel:
             async for number, answer in answers(lines, calls(channel)):
                 if isinstance(answer, Message):
                     printer.add(row(number, answer), data(number, answer))
                     continue
-                if isinstance(answer, grpc.aio.AioRpcError) and answer.code() == grpc.StatusCode.UNAVAILABLE:
+                if isinstance(answer, grpc.aio.AioRpcError) and answer.code() in FOR_EVERY_LINE:
                     raise answer
                 flaw = described(answer) if isinstance(answer, grpc.aio.AioRpcError) else str(answer).splitlines()[0]
                 say(f"line {number}: {flaw}")

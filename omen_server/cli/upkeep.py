@@ -10,7 +10,6 @@ import grpc
 import typer
 
 import ledger
-import serving
 from ledger import Disk, Ledger, LedgerLocked, LedgerReader
 from ledger.checking.verify import Damage, Progress, Verified
 from ledger.copying.backup import BackedUp, Copying
@@ -18,7 +17,7 @@ from ledger.files.layout import partition_names
 from ledger.times import moment_of
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1.ledger_service_pb2_grpc import LedgerServiceStub
-from omen_server.cli.connection import CALL_TIMEOUT_S, Target, target_of
+from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
 from omen_server.cli.ledger import REFUSALS, Directory, Format, reading, refusals_told, told
 from serving.console import EXITS, Exit, Output, Printer, described, finish, progress_bar, run_command, say
 
@@ -199,7 +198,7 @@ def opened(directory: Path) -> Ledger:
 
 
 async def seal_by_server(target: str | None, partitions: list[str] | None, tally: Tally) -> None:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         stub = LedgerServiceStub(channel)
         for name in partitions or [name async for name in due_partitions(channel)]:
             try:

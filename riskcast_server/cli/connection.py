@@ -1,9 +1,13 @@
 """What every command that asks a running RiskCast shares."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
+import grpc
 import typer
 
+import serving
 from riskcast_server.settings import RiskcastSettings
 from serving.console import Output
 from serving.settings import load
@@ -14,6 +18,9 @@ Target = Annotated[str | None, typer.Option(help="host:port of the RiskCast to a
 Shape = Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")]
 
 
-def target_of(option: str | None) -> str:
-    """Raises SettingsRefused."""
-    return option or load(RiskcastSettings).listen
+@asynccontextmanager
+async def connected(option: str | None) -> AsyncIterator[grpc.aio.Channel]:
+    """To the server that the option names, or the settings. Raises SettingsRefused, SecurityRefused."""
+    settings = load(RiskcastSettings)
+    async with serving.connected(option or settings.listen, settings.client_security()) as channel:
+        yield channel

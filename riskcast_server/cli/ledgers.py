@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-import serving
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
-from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, target_of
+from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, connected
 from serving.console import Output, Printer, run_command, say
 
 ACCEPTED_COLUMNS = ("partition", "records")
@@ -38,5 +37,5 @@ def accept(
 
 
 async def _accept(target: str | None, request: pb.AcceptDivergenceRequest) -> pb.AcceptDivergenceResponse:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         return await ReconcileServiceStub(channel).AcceptDivergence(request, timeout=QUESTION_TIMEOUT_S)

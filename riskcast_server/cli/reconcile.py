@@ -9,10 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-import serving
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
-from riskcast_server.cli.connection import Shape, Target, target_of
+from riskcast_server.cli.connection import Shape, Target, connected
 from serving.console import Exit, Output, Printer, finish, run_command, say
 
 RECONCILE_COLUMNS = (
@@ -70,7 +69,7 @@ async def _reconcile(target: str | None, request: pb.ReconcileRequest, printer: 
     """Shows each partition as it is done."""
     broken: list[pb.ReconcileState] = []
     maybe_run: pb.RunFinished | None = None
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         with _progress() as bar:
             task = bar.add_task("reconcile", total=None)
             async for message in resumed(ReconcileServiceStub(channel), request):

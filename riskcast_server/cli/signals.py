@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-import serving
 from contract.errors import timestamp
 from contract.limits import PAGE_SIZE_MAX
 from omen.v1.signal_pb2 import SignalCategory
 from riskcast.v1 import signal_service_pb2 as pb
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
-from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, target_of
+from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, connected
 from serving.console import Output, Printer, fields, run_command, say
 
 SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition", "sequence", "first_arrival")
@@ -103,13 +102,13 @@ def count_signals(
 
 
 async def _get(target: str | None, request: pb.GetSignalRequest) -> pb.GetSignalResponse:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         return await SignalServiceStub(channel).GetSignal(request, timeout=QUESTION_TIMEOUT_S)
 
 
 async def _list(target: str | None, request: pb.ListSignalsRequest, limit: int, printer: Printer) -> None:
     """Page by page."""
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         stub = SignalServiceStub(channel)
         while limit:
             request.page_size = min(limit, PAGE_SIZE_MAX)
@@ -124,7 +123,7 @@ async def _list(target: str | None, request: pb.ListSignalsRequest, limit: int, 
 
 
 async def _count(target: str | None, request: pb.CountSignalsRequest) -> pb.CountSignalsResponse:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         return await SignalServiceStub(channel).CountSignals(request, timeout=QUESTION_TIMEOUT_S)
 
 

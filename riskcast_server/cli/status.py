@@ -4,13 +4,12 @@ from typing import Annotated
 
 import typer
 
-import serving
 from contract.limits import PAGE_SIZE_MAX
 from riskcast.v1 import reconcile_service_pb2 as pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from riskcast.v1.signal_service_pb2 import CountSignalsRequest
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
-from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, target_of
+from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, connected
 from serving.console import Exit, Output, Printer, finish, run_command
 
 STATUS_COLUMNS = (
@@ -43,7 +42,7 @@ def status(
 
 
 async def _asked(target: str | None, is_history: bool) -> tuple[list[pb.ReconcileState], dict[Place, int]]:
-    async with serving.connected(target_of(target)) as channel:
+    async with connected(target) as channel:
         counted = await SignalServiceStub(channel).CountSignals(CountSignalsRequest(), timeout=QUESTION_TIMEOUT_S)
         stored = {(each.ledger_id, each.partition): each.signal_count for each in counted.partitions}
         states: list[pb.ReconcileState] = []
