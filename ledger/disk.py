@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_READ_ONLY = 0o444
+PRIVATE = 0o600  # signals are for those alone whom the server lets read them
+_PRIVATE_DIRECTORY = 0o700
+_READ_ONLY = 0o400
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -21,7 +23,7 @@ class Disk:
 
     def create(self, path: Path) -> int:
         """A new file, open for writing. FileExistsError when there is one already."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
 
     def open_existing(self, path: Path) -> int:
         """An existing file, to be appended to and truncated by recovery."""
@@ -59,7 +61,7 @@ class Disk:
         os.unlink(path)
 
     def mkdir(self, path: Path) -> None:
-        os.mkdir(path)
+        os.mkdir(path, _PRIVATE_DIRECTORY)
 
     def fsync_dir(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,4 +1,7 @@
-"""Files that are read again when they change: keys are revoked and certificates replaced without a restart."""
+"""Files that only their owner reads, and files that are read again when they change.
+
+Keys are revoked and certificates replaced without a restart.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +16,11 @@ T = TypeVar("T")
 Signature = tuple[tuple[int, ...] | None, ...]
 
 log = structlog.get_logger()
+
+
+def keep_private() -> None:
+    """Whatever this process makes from now on is for its owner alone: files have mode 0600, directories 0700."""
+    os.umask(0o077)
 
 
 class Reloaded(Generic[T]):

@@ -9,6 +9,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from ledger.disk import PRIVATE
+
 INDEX_FILE = "index.db"
 ABSENT = "there is none"  # why a file is made the first time
 INDEX_VERSION = 1  # raised when the schema changes, or what is indexed: a file of another version is made anew
@@ -108,7 +110,10 @@ def created(path: Path, ledger_id: str) -> sqlite3.Connection:
     """The writing connection to a new and empty index in the place of whatever lies there."""
     for suffix in _BESIDE:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    connection = _connect(path, "rwc")
+    os.close(
+        os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+    )  # SQLite gives its mode to the log beside it
+    connection = _connect(path, "rw")
     try:
         _configure(connection)
         connection.execute("BEGIN IMMEDIATE")

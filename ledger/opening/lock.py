@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ledger.disk import Disk
+from ledger.disk import PRIVATE, Disk
 from ledger.errors import LedgerLocked
 from ledger.files.layout import LOCK_FILE
 
@@ -18,7 +18,7 @@ class DirectoryLock:
         self._disk = disk
         self._path = directory / LOCK_FILE
         # Never a file whose mere existence would lock after kill -9.
-        self._lock = FileLock(self._path, timeout=0, thread_local=False, fallback_to_soft=False)
+        self._lock = FileLock(self._path, timeout=0, mode=PRIVATE, thread_local=False, fallback_to_soft=False)
         try:
             self._lock.acquire()
         except Timeout as error:

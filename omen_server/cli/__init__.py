@@ -10,6 +10,7 @@ from ledger.format import FORMAT_VERSION
 from omen_server.cli import delivery, intake, ledger, serve, upkeep
 from omen_server.demo.command import demo
 from omen_server.domain import RULESET_VERSION
+from serving.files import keep_private
 
 app = typer.Typer(
     help="OMEN: observations in, probability signals out, none ever lost.",
@@ -46,4 +47,5 @@ def options(
 
 
 def main() -> None:
+    keep_private()
     app()

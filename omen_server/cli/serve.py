@@ -14,7 +14,7 @@ from ledger import FormatUnsupported, LedgerDamaged, LedgerError
 from omen_server.pause import PauseUnreadable
 from omen_server.settings import OmenSettings
 from serving.console import Exit, failures_told, run_command, say
-from serving.exposure import refuse_exposure
+from serving.exposure import refuse_exposure, warn_of_exposure
 from serving.settings import load
 
 
@@ -45,4 +45,5 @@ async def _serve(port_file: Path | None, insecure: bool) -> None:
     settings = load(OmenSettings)
     if not insecure and settings.api_keys_file is None:
         refuse_exposure(settings.listen)
+    warn_of_exposure(settings.listen, settings.security())
     await serving.serve_until_signalled(partial(omen_server.app.serve, settings), port_file)

@@ -7,6 +7,7 @@ import typer
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from riskcast_server.cli import db, ledgers, reconcile, serve, signals, status
+from serving.files import keep_private
 
 app = typer.Typer(
     add_completion=False, help="Stores each signal exactly once.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -34,4 +35,5 @@ def root(
 
 
 def main() -> None:
+    keep_private()
     app()

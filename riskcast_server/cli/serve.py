@@ -11,7 +11,7 @@ from riskcast_server import app as server
 from riskcast_server.cli.db import refusals
 from riskcast_server.settings import RiskcastSettings
 from serving.console import failures_told, run_command
-from serving.exposure import refuse_exposure
+from serving.exposure import refuse_exposure, warn_of_exposure
 from serving.settings import load
 
 
@@ -29,4 +29,5 @@ async def _serve(port_file: Path | None, insecure: bool) -> None:
     settings = load(RiskcastSettings)
     if not insecure and settings.api_keys_file is None:
         refuse_exposure(settings.listen)
+    warn_of_exposure(settings.listen, settings.security())
     await serving.serve_until_signalled(partial(server.serve, settings), port_file)

@@ -9,6 +9,7 @@ import typer
 
 from serving.certificates.authority import issued, keep, kept, new_authority, pair_in, write
 from serving.console import Exit, say
+from serving.files import keep_private
 
 Directory = Annotated[Path, typer.Argument(help="Where ca.pem and ca.key are; readable by nobody else.")]
 
@@ -52,4 +53,5 @@ def issue(
 
 
 if __name__ == "__main__":
+    keep_private()
     app()

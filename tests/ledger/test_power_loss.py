@@ -116,7 +116,7 @@ def sealed_by(ledger: Ledger) -> frozenset[str]:
 
 
 def is_read_only(path: Path) -> bool:
-    return S_IMODE(path.stat().st_mode) == 0o444
+    return S_IMODE(path.stat().st_mode) == 0o400
 
 
 def read_back(ledger: Ledger, position: Position) -> list[bytes]:

@@ -61,7 +61,7 @@ def test_a_seal_holds_what_the_partition_holds(due: Ledger, directory: Path) -> 
         info = reader.partition(TODAY)
         assert (info.seal, info.is_sealed, info.is_pruned, info.damaged) == (seal, True, False, False)
         assert [record.payload for record in reader.records(TODAY)] == FIVE
-    assert {file.stat().st_mode & 0o777 for file in (directory / TODAY).glob("*.log")} == {0o444}
+    assert {file.stat().st_mode & 0o777 for file in (directory / TODAY).glob("*.log")} == {0o400}
 
 
 def test_sealing_again_gives_back_the_seal_there_is(

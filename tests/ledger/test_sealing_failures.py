@@ -279,7 +279,7 @@ def test_a_crash_before_the_seal_leaves_a_day_that_can_be_sealed(
 def test_a_crash_before_the_segments_were_made_read_only_is_made_up_for(sealed: Path, open_ledger: OpenLedger) -> None:
     segment_of(sealed, 2).chmod(0o644)
     open_ledger(Answers())
-    assert {file.stat().st_mode & 0o777 for file in (sealed / TODAY).glob("*.log")} == {0o444}
+    assert {file.stat().st_mode & 0o777 for file in (sealed / TODAY).glob("*.log")} == {0o400}
 
 
 def test_the_last_seal_is_durable_before_anything_follows_from_it(sealed: Path, open_ledger: OpenLedger) -> None:
