@@ -54,7 +54,7 @@ class LedgerFailed(Exception):
 async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[[int], None]) -> None:
     """Serve until `stop` is set, then drain: calls first, then delivery, then the ledger.
 
-    `on_ready` is given the bound port. Raises ListenError, SecurityRefused, LedgerError, LedgerFailed, and whatever else
+    `on_ready` is given the bound port. Raises ListenError, SecurityRefused, LedgerError, LedgerFailed and whatever else
     ended a task that must not end.
     """
     registry = CollectorRegistry()
