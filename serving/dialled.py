@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
+from weakref import WeakSet
 
 import grpc
 
@@ -36,6 +37,7 @@ KINDS = {
 
 Metadata: TypeAlias = grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]
 Header: TypeAlias = tuple[str, str | bytes]
+Calls: TypeAlias = "WeakSet[grpc.aio.Call]"
 Convert: TypeAlias = Callable[[Any], Any]
 
 
@@ -56,15 +58,20 @@ class SecuredChannel(grpc.aio.Channel):
             self._maybe_credentials = security.maybe_tls.credentials() if security.maybe_tls else None
         self._shown = self._credentials()
         self._inner = dial(self._shown)
-        self._retired: dict[asyncio.Task[None], grpc.aio.Channel] = {}
+        self._calls: Calls = WeakSet()  # of the channel there is; one that nobody holds any more has been cancelled
+        self._retired: dict[asyncio.Task[None], Calls] = {}
 
     def inner(self) -> grpc.aio.Channel:
         """The channel for a call that begins now."""
         credentials = self._credentials()
         if credentials is not self._shown:
-            self._retire(self._inner)
-            self._shown, self._inner = credentials, self._dial(credentials)
+            self._retire()
+            self._shown, self._inner, self._calls = credentials, self._dial(credentials), WeakSet()
         return self._inner
+
+    def begun(self, call: "grpc.aio.Call") -> None:
+        """Told of each call on `inner()`."""
+        self._calls.add(call)
 
     def headers(self) -> tuple[Header, ...]:
         """What a call that begins now sends besides what its caller says."""
@@ -73,9 +80,9 @@ class SecuredChannel(grpc.aio.Channel):
     def _credentials(self) -> grpc.ChannelCredentials | None:
         return self._maybe_credentials.current() if self._maybe_credentials else None
 
-    def _retire(self, channel: grpc.aio.Channel) -> None:
-        closing = asyncio.ensure_future(channel.close(CALLS_END_WITHIN_S))
-        self._retired[closing] = channel
+    def _retire(self) -> None:
+        closing = asyncio.ensure_future(self._inner.close(CALLS_END_WITHIN_S))
+        self._retired[closing] = self._calls
         closing.add_done_callback(lambda closed: self._retired.pop(closed, None))
 
     def unary_unary(self, *method: Any, **options: Any) -> Any:
@@ -91,11 +98,11 @@ class SecuredChannel(grpc.aio.Channel):
         return StreamRequestMethod(self, "stream_stream", self._meters, *method, **options)
 
     async def close(self, grace: float | None = None) -> None:
-        retired = tuple(self._retired.items())
-        for closing, _ in retired:
-            closing.cancel()
-        await asyncio.gather(*(closing for closing, _ in retired), return_exceptions=True)
-        await asyncio.gather(*(channel.close(grace) for _, channel in retired), self._inner.close(grace))
+        await self._inner.close(grace)
+        retired = dict(self._retired)
+        for call in [call for calls in retired.values() for call in calls]:
+            call.cancel()  # a channel that waits for its calls cannot be told to hurry
+        await asyncio.gather(*retired)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         return self.inner().get_state(try_to_connect)
@@ -145,6 +152,7 @@ class Method:
         if inner is not self._inner:
             self._inner, self._call = inner, getattr(inner, self._kind)(*self._declared)
         call = self._call(request, metadata=(*self._channel.headers(), *(metadata or ())), **options)
+        self._channel.begun(call)
         self._meter.began()
         call.add_done_callback(CallEnd(self._meter))
         return call

@@ -21,19 +21,31 @@ def declared_settings(source: Path) -> set[str]:
     }
 
 
-def attributes_read(excluding: Path) -> set[str]:
+def methods(source: Path) -> set[str]:
+    """Of the same classes: what is gathered of several settings."""
+    return {
+        statement.name
+        for node in ast.walk(parsed(source))
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        if isinstance(statement, ast.FunctionDef) and not statement.name.startswith("_")
+    }
+
+
+def attributes_read(maybe_excluded: Path | None = None) -> set[str]:
     return {
         node.attr
         for path in python_files(*PRODUCT)
-        if path != excluding
+        if path != maybe_excluded
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
 
 
-@pytest.mark.parametrize("server", ["omen_server", "riskcast_server"])
-def test_every_setting_of_a_server_is_read_by_its_code(server: str) -> None:
-    source = ROOT / server / "settings.py"
+@pytest.mark.parametrize("where", ["serving", "omen_server", "riskcast_server"])
+def test_every_setting_is_read_and_whatever_gathers_several_is_used(where: str) -> None:
+    source = ROOT / where / "settings.py"
     settings = declared_settings(source)
-    assert settings, f"{server}/settings.py declares no settings"
-    assert sorted(settings - attributes_read(excluding=source)) == []
+    assert settings, f"{where}/settings.py declares no settings"
+    assert sorted(settings - attributes_read()) == []
+    assert sorted(methods(source) - attributes_read(source)) == []
