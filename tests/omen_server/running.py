@@ -34,6 +34,7 @@ from omen_server.settings import OmenSettings
 from riskcast.v1 import signal_service_pb2 as stored_pb
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub as StoredSignalsStub
 from riskcast_server.settings import RiskcastSettings
+from serving.security import PLAIN, ClientSecurity
 from tests.riskcast_server.events import event as event_of_a_ledger
 
 DEADLINE_S = 20.0
@@ -133,14 +134,21 @@ def records_of(directory: Path) -> list[Record]:
 
 
 @asynccontextmanager
-async def omen(directory: Path, riskcast_port: int, *, listen: str = "127.0.0.1:0") -> AsyncIterator[Omen]:
+async def omen(
+    directory: Path,
+    riskcast_port: int,
+    *,
+    listen: str = "127.0.0.1:0",
+    client: ClientSecurity = PLAIN,
+    **settings: Any,
+) -> AsyncIterator[Omen]:
     """A whole OMEN. Leaving stops it, and raises what ended it unless the test has awaited that itself."""
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    settings = OmenSettings(listen=listen, ledger_dir=directory, riskcast_target=f"127.0.0.1:{riskcast_port}")
-    task = asyncio.create_task(omen_server.app.serve(settings, stop, ready.set_result))
+    told = OmenSettings(listen=listen, ledger_dir=directory, riskcast_target=f"127.0.0.1:{riskcast_port}", **settings)
+    task = asyncio.create_task(omen_server.app.serve(told, stop, ready.set_result))
     await started(task, ready)
     try:
-        async with serving.channel(f"127.0.0.1:{ready.result()}") as channel:
+        async with serving.channel(f"127.0.0.1:{ready.result()}", client) as channel:
             yield Omen(channel, ready.result(), directory, task, asyncio.Semaphore(IN_FLIGHT_MAX))
     finally:
         stop.set()
@@ -156,6 +164,7 @@ class Riskcast:
     signals: Any
     port: int
     database: Path
+    channel: grpc.aio.Channel
 
     def ids(self) -> list[str]:
         """The signal_id of every row, as its file says."""
@@ -172,15 +181,17 @@ class Riskcast:
 
 
 @asynccontextmanager
-async def riskcast(database: Path, port: int = 0) -> AsyncIterator[Riskcast]:
+async def riskcast(
+    database: Path, port: int = 0, *, client: ClientSecurity = PLAIN, **settings: Any
+) -> AsyncIterator[Riskcast]:
     """A whole RiskCast on a SQLite file."""
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    settings = RiskcastSettings(listen=f"127.0.0.1:{port}", database_url=f"sqlite:///{database}", omen_targets=())
-    task = asyncio.create_task(riskcast_server.app.serve(settings, stop, ready.set_result))
+    told = RiskcastSettings(listen=f"127.0.0.1:{port}", database_url=f"sqlite:///{database}", **settings)
+    task = asyncio.create_task(riskcast_server.app.serve(told, stop, ready.set_result))
     await started(task, ready)
     try:
-        async with serving.channel(f"127.0.0.1:{ready.result()}") as channel:
-            yield Riskcast(StoredSignalsStub(channel), ready.result(), database)
+        async with serving.channel(f"127.0.0.1:{ready.result()}", client) as channel:
+            yield Riskcast(StoredSignalsStub(channel), ready.result(), database, channel)
     finally:
         stop.set()
         await task
