@@ -3,8 +3,8 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -85,8 +85,8 @@ async def _run(file: str, output: Output, target: str | None, calls: Callable[[g
     worst = Exit.OK
     with opened(file) as source, Printer(output, COLUMNS) as printer:
         lines = ((number, line) for number, line in enumerate(source, start=1) if line.strip())
-        async with connected(target) as channel:
-            async for number, answer in answers(lines, calls(channel)):
+        async with connected(target) as channel, aclosing(answers(lines, calls(channel))) as answered:
+            async for number, answer in answered:
                 if isinstance(answer, Message):
                     printer.add(row(number, answer), data(number, answer))
                     continue
@@ -102,22 +102,27 @@ def opened(file: str) -> AbstractContextManager[TextIO]:
     return nullcontext(sys.stdin) if file == "-" else Path(file).open(encoding="utf-8")
 
 
-async def answers(lines: Iterator[tuple[int, str]], call: Call) -> AsyncIterator[tuple[int, Answer]]:
-    """The answer to every line, in order, with a bounded number of calls in flight."""
+async def answers(lines: Iterator[tuple[int, str]], call: Call) -> AsyncGenerator[tuple[int, Answer], None]:
+    """The answer to every line, in order, with a bounded number of calls in flight; none is when it is closed."""
     window: deque[tuple[int, asyncio.Task[Answer]]] = deque()
-    while (numbered := await asyncio.to_thread(next, lines, None)) is not None:
-        number, line = numbered
-        window.append((number, asyncio.create_task(_answer(call(line)))))
-        if len(window) == IN_FLIGHT_MAX:
-            number, task = window.popleft()
-            yield number, await task
-    for number, task in window:
-        yield number, await task
-
-
-async def _answer(called: Coroutine[Any, Any, Message]) -> Answer:
     try:
-        return await called
+        while (numbered := await asyncio.to_thread(next, lines, None)) is not None:
+            number, line = numbered
+            window.append((number, asyncio.create_task(_answer(call, line))))
+            if len(window) == IN_FLIGHT_MAX:
+                number, task = window.popleft()
+                yield number, await task
+        for number, task in window:
+            yield number, await task
+    finally:
+        for _, task in window:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in window), return_exceptions=True)
+
+
+async def _answer(call: Call, line: str) -> Answer:
+    try:
+        return await call(line)
     except (grpc.aio.AioRpcError, ParseError) as error:
         return error
 
