@@ -12,6 +12,7 @@ from omen_server.demo.expected import expected_ids
 from omen_server.demo.keep import BUF_EXIT_ALREADY_EXISTS
 from omen_server.demo.programme import ACTS
 from riskcast.v1.ingest_service_pb2 import DuplicateSignal
+from tests.ledger.modes import exposed
 from tests.omen_server.demo.running import ROOT, demo_process, ended, left_in, press_ctrl_c
 
 TIMEOUT_S = 30.0
@@ -106,3 +107,17 @@ def test_grpcurl_commands_ask_the_same(printed: list[str]) -> None:
 def test_what_is_counted_includes_the_file(printed: list[str]) -> None:
     (count,) = [command for command in buf_commands(printed) if command.endswith("CountSignals")]
     assert int(json.loads(run(count).stdout)["signalCount"]) > len(expected_ids())
+
+
+def test_everything_that_both_servers_and_the_demo_made_is_for_its_owner_alone(
+    printed: list[str], directory: Path
+) -> None:
+    assert printed
+    [stage] = directory.iterdir()
+    assert {"omen-ledger", "riskcast.db", "riskcast.db-wal", "riskcast.db-shm", "riskcast.db.lock"} <= {
+        path.name for path in stage.iterdir()
+    }
+    assert list(stage.glob("*.port"))
+    assert list(stage.glob("*.log"))
+    assert {"LOCK", "index.db", "index.db-wal", "delivery.db"} <= {path.name for path in stage.glob("omen-ledger/*")}
+    assert exposed(stage) == {}
