@@ -13,8 +13,10 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from serving.tls import read_pair
 
 CA_DAYS = 3650  # it is given to every client, and hard to replace
 LEEWAY = timedelta(minutes=5)  # for a client whose clock is behind
@@ -83,7 +85,7 @@ def issued(
 
 
 def unsigned(
-    name: str, issuer: str, public_key: ec.EllipticCurvePublicKey, from_time: datetime, days: int
+    name: str, issuer: str, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, from_time: datetime, days: int
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -132,8 +134,8 @@ def keep(authority: Authority, directory: Path) -> None:
 def kept(directory: Path) -> Authority:
     """What keep() has written. Raises OSError, and ValueError without a word of what the files hold."""
     pair = pair_in(directory, "ca")
-    certificate = x509.load_pem_x509_certificate(pair.cert_file.read_bytes())
-    key = serialization.load_pem_private_key(pair.key_file.read_bytes(), password=None)
+    pems = read_pair(pair.cert_file, pair.key_file)
+    key = serialization.load_pem_private_key(pems.key, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{pair.key_file} is of another kind")
-    return Authority(certificate, key)
+    return Authority(x509.load_pem_x509_certificate(pems.chain), key)

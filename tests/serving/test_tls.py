@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from structlog.testing import capture_logs
 
 import serving
-from serving.certificates.authority import Pair
+from serving.certificates.authority import Pair, general_name, unsigned, write
 from serving.security import PLAIN, ClientSecurity, Security, SecurityRefused
 from serving.tls import ServerTls
 from tests.omen_server.running import closed_port
@@ -90,19 +91,52 @@ async def test_a_client_that_is_not_what_was_asked_for_is_refused_and_others_get
 
 
 @pytest.mark.parametrize(
-    "server",
-    [{"hosts": ["omen.example", "127.0.0.2"]}, {"from_time": LONG_AGO}, {"hosts": []}],
-    ids=["of another host", "expired", "of no host"],
+    ("server", "said"),
+    [
+        ({"hosts": ["omen.example", "127.0.0.2"]}, "Hostname Verification Check failed"),
+        ({"hosts": []}, "Hostname Verification Check failed"),
+        ({"from_time": LONG_AGO}, "CERTIFICATE_VERIFY_FAILED"),
+    ],
+    ids=["of another host", "of no host", "expired"],
 )
-async def test_a_client_refuses_a_server_whose_certificate_is(tmp_path: Path, server: dict[str, Any]) -> None:
+async def test_a_client_refuses_a_server_whose_certificate_is(
+    tmp_path: Path, server: dict[str, Any], said: str
+) -> None:
     ours, probe = trust(tmp_path), Probe()
     pair = ours.issue("server", **server)
     async with (
         secured(probe, Security(tls=ServerTls(pair.cert_file, pair.key_file))) as running,
         serving.channel(running.target, ours.client()) as channel,
     ):
-        assert (await failure(open_call(channel, "UnaryUnary"))).code is grpc.StatusCode.UNAVAILABLE
+        refused = await failure(open_call(channel, "UnaryUnary"))
+        assert (refused.code, said in refused.text) == (grpc.StatusCode.UNAVAILABLE, True)
         assert probe.entered == 0
+
+
+async def test_a_client_that_wants_tls_refuses_a_server_in_plaintext(tmp_path: Path) -> None:
+    ours, probe = trust(tmp_path), Probe()
+    async with secured(probe, Security()) as running, serving.channel(running.target, ours.client()) as channel:
+        refused = await failure(open_call(channel, "UnaryUnary"))
+        assert (refused.code, "WRONG_VERSION_NUMBER" in refused.text) == (grpc.StatusCode.UNAVAILABLE, True)
+        assert probe.entered == 0
+
+
+async def test_an_rsa_key_will_do_too(tmp_path: Path) -> None:
+    ours = trust(tmp_path)
+    key = rsa.generate_private_key(65537, 2048)
+    certificate = (
+        unsigned("server", "trusted", key.public_key(), datetime.now(UTC), 1)
+        .add_extension(x509.SubjectAlternativeName([general_name("127.0.0.1")]), critical=False)
+        .sign(ours.authority.key, SHA256())
+    )
+    pair = Pair(ours.directory / "rsa.pem", ours.directory / "rsa.key")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    write(pair, certificate.public_bytes(Encoding.PEM), pem)
+    async with (
+        secured(Probe(), Security(tls=ServerTls(pair.cert_file, pair.key_file))) as running,
+        serving.channel(running.target, ours.client()) as channel,
+    ):
+        assert await answers(open_call(channel, "UnaryUnary")) == ["hello"]
 
 
 async def test_a_new_handshake_gets_the_new_certificate_and_who_is_connected_goes_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from stat import S_IMODE
 
 import pytest
 
@@ -120,6 +121,7 @@ def test_a_backup_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "link", noted_link)
     (tmp_path / "copies").mkdir()
     back_up_store(url(tmp_path), tmp_path / "copies" / "file")
+    assert S_IMODE((tmp_path / "copies" / "file").stat().st_mode) == 0o600
     assert done == [".partial", "link", ""]
 
 
