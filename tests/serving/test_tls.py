@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 import serving
@@ -232,7 +233,11 @@ def with_a_password(ours: Trust, pair: Pair) -> ServerTls:
 def of_a_kind_that_grpc_does_not_speak(ours: Trust, pair: Pair) -> ServerTls:
     key = ed25519.Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return ServerTls(pair.cert_file, written(ours.directory / "ed25519.key", pem))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    certificate = builder.sign(ours.authority.key, SHA256()).public_bytes(Encoding.PEM)
+    return ServerTls(written(ours.directory / "ed25519.pem", certificate), written(ours.directory / "x.key", pem))
 
 
 UNUSABLE: dict[str, Callable[[Trust, Pair], ServerTls]] = {

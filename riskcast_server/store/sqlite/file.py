@@ -24,7 +24,7 @@ def locked(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with refusing(path):
             path.parent.stat()  # FileLock would make the directory, and a mistyped path would become an empty store
-            stack.enter_context(FileLock(f"{path}.lock", timeout=0, mode=0o600))
+            stack.enter_context(FileLock(f"{path}.lock", timeout=0))
         yield
 
 
