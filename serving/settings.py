@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings
 
 from serving.addresses import host_and_port
@@ -20,7 +19,7 @@ def a_listen(value: str) -> str:
     try:
         host_and_port(value)
     except ValueError:
-        raise PydanticCustomError("listen", "expected host:port") from None
+        raise ValueError("expected host:port") from None
     return value
 
 
@@ -72,16 +71,12 @@ class ServerSettings(BaseSettings):
     def _nothing_is_half_said(self) -> Self:
         prefix = self.model_config["env_prefix"]
         flaws = [
-            InitErrorDetails(
-                type=PydanticCustomError("needed", "needs {other}", {"other": f"{prefix}{needed.upper()}"}),
-                loc=(name,),
-                input=None,
-            )
+            f"{prefix}{name.upper()}: needs {prefix}{needed.upper()}"
             for name, needed in NEEDED
             if getattr(self, name) and not getattr(self, needed)
         ]
         if flaws:
-            raise ValidationError.from_exception_data(type(self).__name__, flaws)
+            raise ValueError("\n".join(flaws))
         return self
 
     def security(self) -> Security:
@@ -111,11 +106,13 @@ def load(kind: type[S]) -> S:
         return kind()
     except ValidationError as error:
         flaws = error.errors(include_input=False, include_context=False, include_url=False)
-        raise SettingsRefused("\n".join(f"{prefix}{_name(flaw['loc'])}: {flaw['msg']}" for flaw in flaws)) from None
+        raise SettingsRefused("\n".join(_told(prefix, flaw["loc"], flaw["msg"]) for flaw in flaws)) from None
 
 
-def _name(path: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in path).upper()
+def _told(prefix: str, path: tuple[int | str, ...], message: str) -> str:
+    """What is wrong with several settings at once has no place and names them itself."""
+    said = message.removeprefix("Value error, ")
+    return f"{prefix}{'.'.join(map(str, path)).upper()}: {said}" if path else said
 
 
 def _unknown(name: str, prefix: str, kind: type[BaseSettings]) -> str:
