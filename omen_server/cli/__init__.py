@@ -10,6 +10,8 @@ from ledger.format import FORMAT_VERSION
 from omen_server.cli import delivery, intake, ledger, serve, upkeep
 from omen_server.demo.command import demo
 from omen_server.domain import RULESET_VERSION
+from omen_server.settings import OmenSettings
+from serving.access.commands import keys_app
 from serving.files import keep_private
 
 app = typer.Typer(
@@ -26,6 +28,7 @@ ledger.app.command("seal")(upkeep.seal)
 ledger.app.command("backup")(upkeep.backup)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(delivery.app, name="delivery")
+app.add_typer(keys_app(OmenSettings), name="keys")
 
 
 def print_versions(wanted: bool) -> None:

@@ -7,6 +7,8 @@ import typer
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from riskcast_server.cli import db, ledgers, reconcile, serve, signals, status
+from riskcast_server.settings import RiskcastSettings
+from serving.access.commands import keys_app
 from serving.files import keep_private
 
 app = typer.Typer(
@@ -18,6 +20,7 @@ app.command("status")(status.status)
 app.add_typer(signals.app, name="signals")
 app.add_typer(ledgers.app, name="ledgers")
 app.add_typer(db.app, name="db")
+app.add_typer(keys_app(RiskcastSettings), name="keys")
 
 
 def show_version(is_asked: bool) -> None:

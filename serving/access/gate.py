@@ -4,6 +4,7 @@ A call is judged by its headers alone, before anything of its request is read.
 """
 
 import hmac
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,13 +62,15 @@ class Gate:
         self._scopes = scopes
         self._utc_now = utc_now
         self._monotonic = monotonic
+        self._seen: Sequence[ApiKey] = ()
         self._by_id: dict[str, Guest] = {}
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes over what the keys say now; a key whose rate is as before goes on with its tokens."""
-        if self._keys is not None:
-            self._by_id = {key.id: self._guest(key) for key in self._keys()}
+        """Takes over what the keys say now; a key goes on with the tokens it has."""
+        if self._keys is not None and (keys := self._keys()) is not self._seen:
+            self._seen = keys
+            self._by_id = {key.id: self._guest(key) for key in keys}
 
     def identify(self, method: str, metadata: Metadata) -> Guest:
         """Who calls. Whatever is wrong with a key, the answer is the same and takes as long: BAD_CREDENTIALS."""
@@ -99,10 +102,10 @@ class Gate:
         self._check_scope(now.key, method)
 
     def _guest(self, key: ApiKey) -> Guest:
-        bucket = None
-        if key.rate is not None:
-            before = self._by_id.get(key.id, NOBODY).maybe_bucket
-            bucket = before if before and before.rate == key.rate else Bucket(key.rate, self._monotonic)
+        if key.rate is None:
+            return Guest(key, None)
+        bucket = self._by_id.get(key.id, NOBODY).maybe_bucket or Bucket(key.rate, self._monotonic)
+        bucket.change_to(key.rate)  # for its open streams too, which hold the same one
         return Guest(key, bucket)
 
     def _is_expired(self, guest: Guest) -> bool:
@@ -121,8 +124,9 @@ def bad_credentials() -> ContractError:
 
 
 def scope_missing(scope: Scope | None) -> ContractError:
-    needed = scope or "none"
-    return ContractError(Reason.SCOPE_MISSING, f"the key lacks the scope {needed}", metadata={"scope": needed})
+    if scope is None:
+        return ContractError(Reason.SCOPE_MISSING, "this method is open to no key")
+    return ContractError(Reason.SCOPE_MISSING, f"the key lacks the scope {scope}", metadata={"scope": scope})
 
 
 def rate_limited(key: ApiKey, wait_s: float) -> ContractError:
@@ -131,6 +135,6 @@ def rate_limited(key: ApiKey, wait_s: float) -> ContractError:
     return ContractError(
         Reason.RATE_LIMITED,
         "the key calls too often",
-        retry_delay_s=wait_s,
+        retry_delay_s=math.ceil(wait_s * 1000) / 1000,  # rounded down, who waits so long would come too early
         details=[QuotaFailure(violations=[violation])],
     )

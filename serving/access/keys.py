@@ -15,26 +15,37 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from contract.scopes import Scope
 
 KEYS_MAX = 1000  # a hundred teams with ten keys; a file beyond it is something else
+FILE_BYTES_MAX = 1024 * 1024  # a kilobyte for each key, three times what the largest needs
 SECRET_BYTES = 32
+FLAWS_SHOWN_MAX = 5
 
-KeyId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+# A call in a quarter of an hour: less is no rate but no access, and what a refused caller is told to wait stays sane.
+RATE_MIN = 0.001
+RATE_MAX = 1_000_000.0
+
+KEY_ID = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+KeyId = Annotated[str, Field(pattern=KEY_ID)]
 
 
 class ApiKey(BaseModel):
     """What is kept of one key. `rate` is in requests a second, a message of a stream being one; None sets no limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     id: KeyId
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: frozenset[Scope]
     expires_at: AwareDatetime | None = None
-    rate: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    rate: Annotated[float, Field(ge=RATE_MIN, le=RATE_MAX, allow_inf_nan=False)] | None = None
+
+    @field_serializer("scopes")
+    def _in_order(self, scopes: frozenset[Scope]) -> list[Scope]:
+        return sorted(scopes)
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -43,7 +54,7 @@ class ApiKey(BaseModel):
 class KeyFile(BaseModel):
     """A whole file of keys; ids are unique."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     keys: Annotated[tuple[ApiKey, ...], Field(max_length=KEYS_MAX)]
 
@@ -56,12 +67,22 @@ class KeyFile(BaseModel):
 
 def read_keys(path: Path) -> Sequence[ApiKey]:
     """Raises OSError, or ValueError with the place of each flaw and none of the file's contents."""
+    with path.open("rb") as file:
+        data = file.read(FILE_BYTES_MAX + 1)
+    if len(data) > FILE_BYTES_MAX:
+        raise ValueError(f"{path} is no file of keys: it is larger than {FILE_BYTES_MAX} bytes")
     try:
-        return KeyFile.model_validate_json(path.read_bytes()).keys
+        return KeyFile.model_validate_json(data).keys
     except ValidationError as error:
-        flaws = error.errors(include_input=False, include_context=False, include_url=False)
-        places = "; ".join(f"{'.'.join(map(str, flaw['loc'])) or 'the file'}: {flaw['msg']}" for flaw in flaws[:5])
-        raise ValueError(f"{path} is no file of keys: {places}") from None
+        flaws = error.errors(include_input=False, include_context=False, include_url=False)[:FLAWS_SHOWN_MAX]
+        told = "; ".join(f"{place_of(flaw['loc'])}: {flaw['msg']}" for flaw in flaws)
+        raise ValueError(f"{path} is no file of keys: {told}") from None
+
+
+def place_of(path: tuple[int | str, ...]) -> str:
+    """Where a flaw is. A name that is not ours is the file's own text, which may be a key somebody pasted."""
+    known = KeyFile.model_fields | ApiKey.model_fields
+    return ".".join(str(part) if isinstance(part, int) or part in known else "?" for part in path) or "the file"
 
 
 def new_key(key_id: str) -> str:
@@ -70,4 +91,5 @@ def new_key(key_id: str) -> str:
 
 
 def sha256_of(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+    """Of any text that may be sent: one that no encoding knows is another key, and no error."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
