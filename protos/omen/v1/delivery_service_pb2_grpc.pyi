@@ -31,7 +31,8 @@ class DeliveryServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @_typing.overload
@@ -63,7 +64,8 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -91,7 +93,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @_abc_1.abstractmethod

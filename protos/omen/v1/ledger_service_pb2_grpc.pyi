@@ -31,7 +31,8 @@ class LedgerServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @_typing.overload
@@ -57,7 +58,7 @@ class LedgerServiceStub:
     (LEDGER_UNAVAILABLE).
     """
     VerifyPartition: _grpc.UnaryStreamMultiCallable[_ledger_service_pb2.VerifyPartitionRequest, _ledger_service_pb2.VerifyPartitionResponse]
-    """Re-reads every byte of a partition and says what it finds. Scope ledger.read.
+    """Re-reads every byte of a partition and says what it finds. Scope ledger.admin.
     Damage is an answer, not an error. NOT_FOUND (PARTITION_NOT_FOUND, PARTITION_PRUNED).
     """
 
@@ -67,7 +68,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -90,7 +92,7 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     (LEDGER_UNAVAILABLE).
     """
     VerifyPartition: _aio.UnaryStreamMultiCallable[_ledger_service_pb2.VerifyPartitionRequest, _ledger_service_pb2.VerifyPartitionResponse]  # type: ignore[assignment]
-    """Re-reads every byte of a partition and says what it finds. Scope ledger.read.
+    """Re-reads every byte of a partition and says what it finds. Scope ledger.admin.
     Damage is an answer, not an error. NOT_FOUND (PARTITION_NOT_FOUND, PARTITION_PRUNED).
     """
 
@@ -99,7 +101,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @_abc_1.abstractmethod
@@ -150,7 +153,7 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_service_pb2.VerifyPartitionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ledger_service_pb2.VerifyPartitionResponse], _abc.AsyncIterator[_ledger_service_pb2.VerifyPartitionResponse]]:
-        """Re-reads every byte of a partition and says what it finds. Scope ledger.read.
+        """Re-reads every byte of a partition and says what it finds. Scope ledger.admin.
         Damage is an answer, not an error. NOT_FOUND (PARTITION_NOT_FOUND, PARTITION_PRUNED).
         """
 

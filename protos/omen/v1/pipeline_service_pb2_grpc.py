@@ -30,7 +30,8 @@ class PipelineServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     def __init__(self, channel):
@@ -66,7 +67,8 @@ class PipelineServiceServicer:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     def Process(self, request, context):
@@ -88,7 +90,7 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRejections(self, request, context):
-        """Observations that a rule rejected, newest first. Scope stats.read.
+        """Observations that a rule rejected, newest first. Scope signals.read.
         INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -96,7 +98,8 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMethodology(self, request, context):
-        """The rules, thresholds and formulas that this server runs. Scope stats.read. Answers only the common statuses.
+        """The rules, thresholds and formulas that this server runs. Scope signals.read.
+        Answers only the common statuses.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +141,8 @@ class PipelineService:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @staticmethod

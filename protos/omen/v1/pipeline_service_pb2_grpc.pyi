@@ -31,7 +31,8 @@ class PipelineServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @_typing.overload
@@ -49,11 +50,13 @@ class PipelineServiceStub:
     given per observation.
     """
     ListRejections: _grpc.UnaryUnaryMultiCallable[_pipeline_service_pb2.ListRejectionsRequest, _pipeline_service_pb2.ListRejectionsResponse]
-    """Observations that a rule rejected, newest first. Scope stats.read.
+    """Observations that a rule rejected, newest first. Scope signals.read.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
     """
     GetMethodology: _grpc.UnaryUnaryMultiCallable[_pipeline_service_pb2.GetMethodologyRequest, _pipeline_service_pb2.GetMethodologyResponse]
-    """The rules, thresholds and formulas that this server runs. Scope stats.read. Answers only the common statuses."""
+    """The rules, thresholds and formulas that this server runs. Scope signals.read.
+    Answers only the common statuses.
+    """
 
 @_typing.type_check_only
 class PipelineServiceAsyncStub(PipelineServiceStub):
@@ -61,7 +64,8 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,18 +80,21 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     given per observation.
     """
     ListRejections: _aio.UnaryUnaryMultiCallable[_pipeline_service_pb2.ListRejectionsRequest, _pipeline_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
-    """Observations that a rule rejected, newest first. Scope stats.read.
+    """Observations that a rule rejected, newest first. Scope signals.read.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
     """
     GetMethodology: _aio.UnaryUnaryMultiCallable[_pipeline_service_pb2.GetMethodologyRequest, _pipeline_service_pb2.GetMethodologyResponse]  # type: ignore[assignment]
-    """The rules, thresholds and formulas that this server runs. Scope stats.read. Answers only the common statuses."""
+    """The rules, thresholds and formulas that this server runs. Scope signals.read.
+    Answers only the common statuses.
+    """
 
 class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Turns observations into signals by the rules.
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @_abc_1.abstractmethod
@@ -118,7 +125,7 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pipeline_service_pb2.ListRejectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pipeline_service_pb2.ListRejectionsResponse, _abc.Awaitable[_pipeline_service_pb2.ListRejectionsResponse]]:
-        """Observations that a rule rejected, newest first. Scope stats.read.
+        """Observations that a rule rejected, newest first. Scope signals.read.
         INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
 
@@ -128,6 +135,8 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pipeline_service_pb2.GetMethodologyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pipeline_service_pb2.GetMethodologyResponse, _abc.Awaitable[_pipeline_service_pb2.GetMethodologyResponse]]:
-        """The rules, thresholds and formulas that this server runs. Scope stats.read. Answers only the common statuses."""
+        """The rules, thresholds and formulas that this server runs. Scope signals.read.
+        Answers only the common statuses.
+        """
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,7 +30,8 @@ class SignalServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     def __init__(self, channel):
@@ -71,7 +72,8 @@ class SignalServiceServicer:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     def Emit(self, request, context):
@@ -165,7 +167,8 @@ class SignalService:
 
     Every error carries google.rpc.ErrorInfo with domain "omen.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL, with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
+    with error_id).
     """
 
     @staticmethod

@@ -30,8 +30,8 @@ class ReconcileServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     def __init__(self, channel):
@@ -62,13 +62,13 @@ class ReconcileServiceServicer:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     def Reconcile(self, request, context):
-        """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays. Scope
-        reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
+        """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays.
+        Scope reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
         INVALID_ARGUMENT (INVALID_SIGNAL: a bad filter, INVALID_PAGE_TOKEN: a bad cursor), ABORTED (RECONCILE_RUNNING, with
         run_id: a run of that ledger is on), NOT_FOUND (PARTITION_NOT_FOUND: a partition named is in no ledger).
         """
@@ -77,7 +77,7 @@ class ReconcileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReconcileStates(self, request, context):
-        """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
+        """The last state of every ledger and partition, by ledger, then partition. Scope stats.read.
         INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -126,8 +126,8 @@ class ReconcileService:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     @staticmethod

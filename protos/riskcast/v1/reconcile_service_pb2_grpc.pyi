@@ -31,8 +31,8 @@ class ReconcileServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     @_typing.overload
@@ -40,13 +40,13 @@ class ReconcileServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReconcileServiceAsyncStub: ...
     Reconcile: _grpc.UnaryStreamMultiCallable[_reconcile_service_pb2.ReconcileRequest, _reconcile_service_pb2.ReconcileResponse]
-    """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays. Scope
-    reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
+    """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays.
+    Scope reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad filter, INVALID_PAGE_TOKEN: a bad cursor), ABORTED (RECONCILE_RUNNING, with
     run_id: a run of that ledger is on), NOT_FOUND (PARTITION_NOT_FOUND: a partition named is in no ledger).
     """
     ListReconcileStates: _grpc.UnaryUnaryMultiCallable[_reconcile_service_pb2.ListReconcileStatesRequest, _reconcile_service_pb2.ListReconcileStatesResponse]
-    """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
+    """The last state of every ledger and partition, by ledger, then partition. Scope stats.read.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
     """
     AcceptDivergence: _grpc.UnaryUnaryMultiCallable[_reconcile_service_pb2.AcceptDivergenceRequest, _reconcile_service_pb2.AcceptDivergenceResponse]
@@ -63,19 +63,19 @@ class ReconcileServiceAsyncStub(ReconcileServiceStub):
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Reconcile: _aio.UnaryStreamMultiCallable[_reconcile_service_pb2.ReconcileRequest, _reconcile_service_pb2.ReconcileResponse]  # type: ignore[assignment]
-    """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays. Scope
-    reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
+    """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays.
+    Scope reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad filter, INVALID_PAGE_TOKEN: a bad cursor), ABORTED (RECONCILE_RUNNING, with
     run_id: a run of that ledger is on), NOT_FOUND (PARTITION_NOT_FOUND: a partition named is in no ledger).
     """
     ListReconcileStates: _aio.UnaryUnaryMultiCallable[_reconcile_service_pb2.ListReconcileStatesRequest, _reconcile_service_pb2.ListReconcileStatesResponse]  # type: ignore[assignment]
-    """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
+    """The last state of every ledger and partition, by ledger, then partition. Scope stats.read.
     INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
     """
     AcceptDivergence: _aio.UnaryUnaryMultiCallable[_reconcile_service_pb2.AcceptDivergenceRequest, _reconcile_service_pb2.AcceptDivergenceResponse]  # type: ignore[assignment]
@@ -91,8 +91,8 @@ class ReconcileServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     @_abc_1.abstractmethod
@@ -101,8 +101,8 @@ class ReconcileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reconcile_service_pb2.ReconcileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_reconcile_service_pb2.ReconcileResponse], _abc.AsyncIterator[_reconcile_service_pb2.ReconcileResponse]]:
-        """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays. Scope
-        reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
+        """Runs now and tells what it does as it does it. Cancelling the call ends the run; what was replayed stays.
+        Scope reconcile. A ledger that cannot be reached is a FAILED partition_finished, not an error.
         INVALID_ARGUMENT (INVALID_SIGNAL: a bad filter, INVALID_PAGE_TOKEN: a bad cursor), ABORTED (RECONCILE_RUNNING, with
         run_id: a run of that ledger is on), NOT_FOUND (PARTITION_NOT_FOUND: a partition named is in no ledger).
         """
@@ -113,7 +113,7 @@ class ReconcileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reconcile_service_pb2.ListReconcileStatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reconcile_service_pb2.ListReconcileStatesResponse, _abc.Awaitable[_reconcile_service_pb2.ListReconcileStatesResponse]]:
-        """The last state of every ledger and partition, by ledger, then partition. Scope reconcile.
+        """The last state of every ledger and partition, by ledger, then partition. Scope stats.read.
         INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size, INVALID_PAGE_TOKEN).
         """
 

@@ -30,8 +30,8 @@ class SignalServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     def __init__(self, channel):
@@ -62,8 +62,8 @@ class SignalServiceServicer:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     def GetSignal(self, request, context):
@@ -82,7 +82,7 @@ class SignalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CountSignals(self, request, context):
-        """How many signals are stored, counted in the store for this call. Scope signals.read.
+        """How many signals are stored, counted in the store for this call. Scope stats.read.
         INVALID_ARGUMENT (INVALID_SIGNAL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -120,8 +120,8 @@ class SignalService:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     @staticmethod

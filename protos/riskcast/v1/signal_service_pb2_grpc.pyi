@@ -31,8 +31,8 @@ class SignalServiceStub:
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     @_typing.overload
@@ -46,7 +46,7 @@ class SignalServiceStub:
     INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN).
     """
     CountSignals: _grpc.UnaryUnaryMultiCallable[_signal_service_pb2.CountSignalsRequest, _signal_service_pb2.CountSignalsResponse]
-    """How many signals are stored, counted in the store for this call. Scope signals.read.
+    """How many signals are stored, counted in the store for this call. Scope stats.read.
     INVALID_ARGUMENT (INVALID_SIGNAL).
     """
 
@@ -56,8 +56,8 @@ class SignalServiceAsyncStub(SignalServiceStub):
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -68,7 +68,7 @@ class SignalServiceAsyncStub(SignalServiceStub):
     INVALID_ARGUMENT (INVALID_SIGNAL, INVALID_PAGE_TOKEN).
     """
     CountSignals: _aio.UnaryUnaryMultiCallable[_signal_service_pb2.CountSignalsRequest, _signal_service_pb2.CountSignalsResponse]  # type: ignore[assignment]
-    """How many signals are stored, counted in the store for this call. Scope signals.read.
+    """How many signals are stored, counted in the store for this call. Scope stats.read.
     INVALID_ARGUMENT (INVALID_SIGNAL).
     """
 
@@ -77,8 +77,8 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every error carries google.rpc.ErrorInfo with domain "riskcast.v1" and the reason named here. Any RPC may also answer
     UNAUTHENTICATED (BAD_CREDENTIALS), PERMISSION_DENIED (SCOPE_MISSING), RESOURCE_EXHAUSTED (RATE_LIMITED, with
-    RetryInfo), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and INTERNAL (INTERNAL,
-    with error_id).
+    RetryInfo and QuotaFailure), UNAVAILABLE (SHUTTING_DOWN, STORE_UNAVAILABLE), UNIMPLEMENTED (NOT_IMPLEMENTED) and
+    INTERNAL (INTERNAL, with error_id).
     """
 
     @_abc_1.abstractmethod
@@ -105,7 +105,7 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signal_service_pb2.CountSignalsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_signal_service_pb2.CountSignalsResponse, _abc.Awaitable[_signal_service_pb2.CountSignalsResponse]]:
-        """How many signals are stored, counted in the store for this call. Scope signals.read.
+        """How many signals are stored, counted in the store for this call. Scope stats.read.
         INVALID_ARGUMENT (INVALID_SIGNAL).
         """
 
