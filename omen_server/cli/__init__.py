@@ -7,7 +7,7 @@ import typer
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from ledger.format import FORMAT_VERSION
-from omen_server.cli import delivery, intake, ledger, serve, upkeep
+from omen_server.cli import check, delivery, intake, ledger, serve, upkeep
 from omen_server.demo.command import demo
 from omen_server.domain import RULESET_VERSION
 from omen_server.settings import OmenSettings
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("serve")(serve.serve)
+app.command("check")(check.check)
 app.command("process")(intake.process)
 app.command("emit")(intake.emit)
 app.command("demo")(demo)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
-from riskcast_server.cli import db, ledgers, reconcile, serve, signals, status
+from riskcast_server.cli import check, db, ledgers, reconcile, serve, signals, status
 from riskcast_server.settings import RiskcastSettings
 from serving.access.commands import keys_app
 from serving.files import keep_private
@@ -15,6 +15,7 @@ app = typer.Typer(
     add_completion=False, help="Stores each signal exactly once.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.command("serve")(serve.serve)
+app.command("check")(check.check)
 app.command("reconcile")(reconcile.reconcile)
 app.command("status")(status.status)
 app.add_typer(signals.app, name="signals")

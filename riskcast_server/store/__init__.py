@@ -14,11 +14,12 @@ from riskcast_server.store.contract import (
     StateKey,
     StatesQuery,
     Store,
+    StoreInUse,
     StoreRefused,
     StoreUnknown,
 )
 from riskcast_server.store.postgres import migrate, open_postgres
-from riskcast_server.store.sqlite import back_up, open_sqlite
+from riskcast_server.store.sqlite import back_up, open_sqlite, schema_versions
 
 __all__ = [
     "Failure",
@@ -31,11 +32,14 @@ __all__ = [
     "StateKey",
     "StatesQuery",
     "Store",
+    "StoreInUse",
     "StoreRefused",
     "StoreUnknown",
     "back_up_store",
+    "maybe_file_of",
     "migrate_store",
     "open_store",
+    "schema_versions",
 ]
 
 SQLITE = "sqlite:///"
@@ -76,6 +80,11 @@ def back_up_store(url: str, target: Path) -> None:
     if url.startswith(POSTGRES):
         raise StoreUnknown("a PostgreSQL database is backed up by pg_dump")
     back_up(Path(_path(url)), target)
+
+
+def maybe_file_of(url: str) -> Path | None:
+    """Where a SQLite store is. StoreUnknown for a URL that names no store."""
+    return None if url.startswith(POSTGRES) else Path(_path(url))
 
 
 def _path(url: str) -> str:

@@ -15,6 +15,10 @@ class StoreRefused(Exception):
     """The store must not be used as it is; the message is one line for the operator."""
 
 
+class StoreInUse(StoreRefused):
+    """Another RiskCast has it."""
+
+
 class StoreUnknown(StoreRefused):
     """The database URL names no store that this program knows."""
 

@@ -1,11 +1,12 @@
 """What a key needs for each call: the table that decides, the comments that tell, and the methods that are."""
 
 import re
+from collections import Counter
 
 import pytest
 
 from contract.scopes import SCOPES, Scope
-from tests.contract.image import comment_of, elements, methods
+from tests.contract.image import ROOT, comment_of, elements, methods
 
 STATED = re.compile(r"\bScope ([a-z]+(?:\.[a-z]+)?)\.(?= |$)")
 
@@ -44,3 +45,19 @@ def test_whoever_may_only_read_changes_nothing() -> None:
         if SCOPES[path_of(name)] in reading and not (method.options.idempotency_level == 1 or method.name in streams)
     ]
     assert changing == []
+
+
+def test_docs_security_lists_each_method_once_beside_its_scope() -> None:
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z.]+)` \| (.+?) \|$", text, re.MULTILINE)
+    listed = [(f"/{service}/{method}", scope) for scope, cell in rows for service, method in listed_in(cell)]
+    assert Counter(listed) == Counter((path, str(scope)) for path, scope in SCOPES.items())
+
+
+def listed_in(cell: str) -> list[tuple[str, str]]:
+    """`omen.v1.SignalService`: Emit, EmitStream; `riskcast.v1…`: …"""
+    return [
+        (service, method)
+        for service, methods_told in re.findall(r"`([a-z0-9.]+\.[A-Za-z]+)`: ([A-Za-z, ]+)", cell)
+        for method in methods_told.split(", ")
+    ]

@@ -12,15 +12,20 @@ from urllib.parse import quote
 import aiosqlite
 from filelock import FileLock, Timeout
 
-from riskcast_server.store.contract import StoreRefused
+from riskcast_server.store.contract import StoreInUse, StoreRefused
 from riskcast_server.store.schema import migrations, newer_schema
 
 SYNCHRONOUS_FULL = 2  # what PRAGMA synchronous answers for FULL
 
+# How a file begins (sqlite.org/fileformat.html): these, and in big-endian bytes 60 to 63 its user_version.
+MAGIC = b"SQLite format 3\0"
+HEADER_BYTES = 100
+USER_VERSION = slice(60, 64)
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """The file is ours alone. StoreRefused in one line when another RiskCast has it."""
+    """The file is ours alone. StoreInUse in one line when another RiskCast has it."""
     with ExitStack() as stack:
         with refusing(path):
             path.parent.stat()  # FileLock would make the directory, and a mistyped path would become an empty store
@@ -87,7 +92,7 @@ def refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except Timeout:
-        raise StoreRefused(f"{path} is in use by another RiskCast") from None
+        raise StoreInUse(f"{path} is in use by another RiskCast") from None
     except OSError as error:
         raise StoreRefused(f"{path} cannot be used: {error.strerror}") from error
     except sqlite3.Error as error:
@@ -100,6 +105,18 @@ async def make_durable(writer: aiosqlite.Connection, path: Path) -> None:
     await writer.execute("PRAGMA synchronous = FULL")
     if (mode, await answer(writer, "PRAGMA synchronous")) != ("wal", SYNCHRONOUS_FULL):
         raise StoreRefused(f"{path} takes no write-ahead log that is synced: commits would not survive a power cut")
+
+
+def schema_versions(path: Path) -> tuple[int, int]:
+    """Of the file and of this program, without opening it as a database. StoreRefused when it is none.
+
+    What is in its log alone is not seen: a server that was killed while it brought the schema up to date.
+    """
+    with refusing(path), path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if header and not header.startswith(MAGIC):
+        raise StoreRefused(f"{path} cannot be used: file is not a database")
+    return int.from_bytes(header[USER_VERSION], "big"), len(migrations("riskcast_server.store.sqlite"))
 
 
 async def _migrate(writer: aiosqlite.Connection, path: Path) -> None:

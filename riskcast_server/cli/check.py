@@ -1,0 +1,109 @@
+"""`riskcast check`: whether this RiskCast could serve, and what speaks against it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+
+from contract.errors import ContractError
+from omen.v1.ledger_service_pb2 import ListPartitionsRequest
+from omen.v1.ledger_service_pb2_grpc import LedgerServiceStub
+from riskcast_server.cli.connection import Shape
+from riskcast_server.readiness import PROBE
+from riskcast_server.settings import RiskcastSettings
+from riskcast_server.store import StoreInUse, StoreRefused, StoreUnknown, maybe_file_of, open_store, schema_versions
+from serving.checks import (
+    CALL_TIMEOUT_S,
+    MIB,
+    Check,
+    Outcome,
+    check_directory,
+    check_keys,
+    check_listen,
+    check_peer,
+    check_settings,
+    check_space,
+    check_tls,
+    printed,
+)
+from serving.console import Exit, Output, finish, run_command
+
+# A write-ahead log grows to some 4 MiB before it is written back, a batch beside a long read to more.
+FREE_BYTES_MIN = 64 * MIB
+STORE_TIMEOUT_S = 5.0
+
+
+def check(output: Shape = Output.TABLE) -> None:
+    """Look at settings, store, keys, certificates and the OMENs. Exit code 1 when a check fails.
+
+    Works beside a server and without one, and changes nothing. RiskCast serves without any OMEN too.
+    """
+    is_fine = printed(run_command(_checks()), output)
+    finish(Exit.OK if is_fine else Exit.UNEXPECTED)
+
+
+async def _checks() -> list[Check]:
+    settings, first = check_settings(RiskcastSettings)
+    return [first, *([each async for each in checks_of(settings)] if settings else [])]
+
+
+async def checks_of(settings: RiskcastSettings) -> AsyncIterator[Check]:
+    now, security = datetime.now(UTC), settings.security()
+    yield check_listen(settings.listen, security)
+    if folder := maybe_folder(settings.database_url):
+        yield await asyncio.to_thread(check_directory, "disk", folder)
+        yield check_space("free space", folder, FREE_BYTES_MIN)
+    yield await check_store(settings)
+    yield check_keys(settings.api_keys_file, now)
+    yield check_tls(security.tls, now)
+    for target in settings.omen_targets:
+        yield await check_peer("OMEN", target, settings.omen_security(), _may_replay)
+
+
+def maybe_folder(url: str) -> Path | None:
+    """Of a SQLite store, if it is there."""
+    with suppress(StoreUnknown):
+        if (file := maybe_file_of(url)) and file.parent.is_dir():
+            return file.absolute().parent
+    return None
+
+
+async def check_store(settings: RiskcastSettings) -> Check:
+    """Whether the schema fits and a commit goes through, of what changes nothing."""
+    try:
+        if told := to_come(maybe_file_of(settings.database_url)):
+            return Check("store", Outcome.OK, told)
+        store = open_store(
+            settings.database_url,
+            timeout_s=STORE_TIMEOUT_S,
+            statements_cached=settings.database_statements_cached,
+        )
+        async with store as opened:
+            await opened.runs.lease(PROBE, str(uuid4()), 0)
+    except StoreInUse as in_use:
+        return Check("store", Outcome.OK, f"{in_use}: it was left alone")
+    except (StoreRefused, ContractError) as refused:
+        return Check("store", Outcome.FAILED, str(refused))
+    return Check("store", Outcome.OK, "the schema fits, and a commit went through")
+
+
+def to_come(maybe_file: Path | None) -> str:
+    """What the next start does to a SQLite file, which is then left alone here; else "". Raises StoreRefused."""
+    if maybe_file is None:
+        return ""
+    file = maybe_file
+    if not file.parent.is_dir():
+        raise StoreRefused(f"no directory {file.parent}")
+    if not file.exists():
+        return f"{file} is yet to be made"
+    found, known = schema_versions(file)
+    return f"{file} has schema version {found}: brought up to {known} at the next start" if found < known else ""
+
+
+async def _may_replay(channel: grpc.aio.Channel) -> str:
+    await LedgerServiceStub(channel).ListPartitions(ListPartitionsRequest(page_size=1), timeout=CALL_TIMEOUT_S)
+    return "ready, and lets this RiskCast read its ledger"
