@@ -90,11 +90,12 @@ async def serve(
     health_pb2_grpc.add_HealthServicer_to_server(state, guard)
     if security.has_reflection:
         add_reflection(guard, [*names, health.SERVICE.full_name])
-    server = grpc.aio.server(handlers=[guard], options=SERVER_OPTIONS)
-    port, target = bind(server, listen, maybe_credentials(security))
     probes = Guard(domain, open_calls, Gate(None, scopes), book)  # keys are of no use there, and none is looked at
     health_pb2_grpc.add_HealthServicer_to_server(state, probes)
+    server = grpc.aio.server(handlers=[guard], options=SERVER_OPTIONS)
+    credentials = maybe_credentials(security)
     async with probed(security.health_listen, probes) as health_port:
+        port, target = bind(server, listen, credentials)
         try:
             await server.start()
             async with beside(keep_watch(gate, open_calls)):

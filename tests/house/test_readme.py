@@ -1,4 +1,4 @@
-"""The README's tables say what the code says."""
+"""The tables of the README and of the settings say what the code says."""
 
 import re
 from pathlib import Path
@@ -8,20 +8,21 @@ from riskcast_server.settings import RiskcastSettings
 from tests.house.tree import ROOT, python_files
 
 README = (ROOT / "README.md").read_text("utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
 NOT_IMPLEMENTED = re.compile(r'not_implemented\(f?"([A-Za-z_]+)"')
 
 
-def table_after(sentence: str) -> list[list[str]]:
+def table_after(sentence: str, document: str = README) -> list[list[str]]:
     """The cells of the rows of the first table after a sentence, without its heading."""
-    rest = README.partition(sentence)[2]
-    assert rest, f"the README does not say: {sentence}"
+    rest = document.partition(sentence)[2]
+    assert rest, f"it does not say: {sentence}"
     rows = re.search(r"(?:^\|.*\|\n)+", rest, re.MULTILINE)
     assert rows
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[0].splitlines()[2:]]
 
 
 def test_every_setting_is_listed_once_with_its_default() -> None:
-    rows = [*table_after("7 integrity."), *table_after("Both servers have these")]
+    rows = [*table_after("# Settings", SETTINGS), *table_after("Both servers have these", SETTINGS)]
     listed = [(name, row[1].strip("`")) for row in rows for name in re.findall(r"`([A-Z_]+)`", row[0])]
     declared = [
         (f"{kind.model_config['env_prefix']}{name.upper()}", shown(field.default))
