@@ -44,7 +44,7 @@ from serving.telemetry.call_meters import call_meters
 
 DOMAIN = "omen.v1"
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class LedgerFailed(Exception):

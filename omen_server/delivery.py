@@ -30,6 +30,7 @@ from omen_server.conflict import widened
 from omen_server.journal import Durable, Journal
 from omen_server.outcome import Outcome
 from omen_server.pause import PauseSwitch
+from omen_server.records import names_of
 from omen_server.riskcast_stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream
 from omen_server.waiting import Listener, WaitingRoom
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
@@ -48,7 +49,7 @@ STATUSES = {
     ingest_pb.RECORD_OUTCOME_REJECTED: signal_pb.EMISSION_STATUS_REJECTED,
 }
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Delivery:
@@ -189,10 +190,11 @@ class Delivery:
         if result.outcome == ingest_pb.RECORD_OUTCOME_CONFLICT:
             event = SignalEvent.FromString(record.payload)
             if (wide := widened(event)) is not None:
-                log.warning("signal_id_conflict", signal_id=event.signal_id, emitted_again_as=wide.signal_id)
+                log.warning("signal_id_conflict", emitted_again_as=wide.signal_id, **names_of(record.payload))
                 return self._emit(wide, self._waiting.leave(record.position))
         if result.outcome not in (ingest_pb.RECORD_OUTCOME_STORED, ingest_pb.RECORD_OUTCOME_DUPLICATE):
-            log.error("record_rejected", sequence=record.position.sequence, reason=result.error.reason)
+            at = {"partition": record.position.partition, "sequence": record.position.sequence}
+            log.error("record_rejected", reason=result.error.reason, **at, **names_of(record.payload))
         self._waiting.answer(record.position, outcome_of(record, result))
         return None
 

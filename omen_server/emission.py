@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
+from structlog.contextvars import bind_contextvars
 
 from contract.errors import ContractError, Reason, Violation, invalid_signal, timestamp
 from contract.identity import fill_identity
-from contract.limits import DELIVERY_TIMEOUT_DEFAULT, DELIVERY_TIMEOUT_MAX
+from contract.limits import DELIVERY_TIMEOUT_DEFAULT, DELIVERY_TIMEOUT_MAX, EVENT_BYTES_MAX
 from contract.validation import check_event
 from contract.versions import SCHEMA_VERSION
 from ledger import Position
@@ -19,6 +20,10 @@ from omen_server.conflict import widened
 from omen_server.journal import Journal
 from omen_server.outcome import Outcome
 from omen_server.records import ledger_position
+from serving.telemetry.names import bind_signal
+from serving.telemetry.traces import current_traceparent
+
+TRACEPARENT_BYTES_MAX = 64  # the current one is of the version that has 55, and its field has a head
 
 DERIVED = ("signal_id", "deterministic_trace_id")  # from source_event_id, input_event_hash and ruleset_version
 
@@ -55,11 +60,13 @@ class Emitter:
     async def emit(self, event: SignalEvent, wait: Wait) -> pb.Emission:
         """Append `event`, whose empty derivable fields are filled in; it is in the ledger when this returns.
 
+        Every line that is logged from then on in the same task names it; several go into tasks of their own.
         Raises ContractError: INVALID_SIGNAL, SIGNAL_ID_MISMATCH, SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED,
         QUEUE_FULL, LEDGER_FULL (nothing was stored), LEDGER_UNAVAILABLE (outcome unknown).
         """
         now = self._now()
         complete(event, now)
+        bind_signal(event.signal_id, event.deterministic_trace_id, event.traceparent)
         check_completed(event, now)
         emitted_at = event.emitted_at.ToDatetime(now.tzinfo)
         payload = event.SerializeToString()
@@ -74,6 +81,8 @@ class Emitter:
         return self._emission(event, outcome)
 
     def _emission(self, event: SignalEvent, outcome: Outcome) -> pb.Emission:
+        status = pb.EmissionStatus.Name(outcome.status).removeprefix("EMISSION_STATUS_")
+        bind_contextvars(status=status, signal_id=event.signal_id)
         return pb.Emission(
             status=outcome.status,
             signal_id=event.signal_id,
@@ -94,6 +103,8 @@ def complete(event: SignalEvent, now: datetime) -> None:
     if event.HasField("signal"):
         event.signal.probability += 0.0  # -0.0 becomes 0.0
     fill_identity(event)
+    if not event.traceparent and event.ByteSize() + TRACEPARENT_BYTES_MAX <= EVENT_BYTES_MAX:
+        event.traceparent = current_traceparent()  # says who emitted it, and is no part of what it says
 
 
 def check_completed(event: SignalEvent, now: datetime) -> None:

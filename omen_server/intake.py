@@ -10,7 +10,7 @@ from omen.v1.observation_pb2 import Observation
 from omen_server.domain import process
 from omen_server.emission import Emitter, Wait
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Intake:

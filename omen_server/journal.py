@@ -39,7 +39,7 @@ from omen_server.outcome import Outcome
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 DEFAULT_SETTINGS = LedgerSettings()
 DEFAULT_DISK = Disk()

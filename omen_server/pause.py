@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS pause (
 
 RETRY_DELAY_S = 5.0
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class PauseUnreadable(Exception):

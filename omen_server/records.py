@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ledger import IndexFields, Position, Record
 from omen.v1 import ledger_record_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
+from serving.telemetry.names import signal_names
 
 
 def ledger_position(ledger_id: str, position: Position) -> pb.LedgerPosition:
@@ -36,3 +37,12 @@ def index_fields(payload: bytes) -> IndexFields | None:
         return None
     category = event.signal.category
     return IndexFields(event.signal_id, event.deterministic_trace_id, category, event.source_event_id)
+
+
+def names_of(payload: bytes) -> dict[str, str]:
+    """What a log line names a record's signal by; {} for bytes that are none."""
+    try:
+        event = SignalEvent.FromString(payload)
+    except DecodeError:
+        return {}
+    return signal_names(event.signal_id, event.deterministic_trace_id, event.traceparent)

@@ -15,7 +15,7 @@ from ledger.checking.verify import Damage, Progress
 from omen_server.journal import Journal
 from serving.tasks import each_on_a_thread
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 BYTES_PER_S = 4 * 1024 * 1024  # about one part in a hundred of a core; 10 GB take 40 minutes
 PAUSE_S = 3600.0  # between two rounds

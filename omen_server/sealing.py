@@ -10,7 +10,7 @@ import structlog
 from contract.errors import ContractError
 from omen_server.journal import Journal
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 CHECK_INTERVAL_S = 60.0  # days fall due by the hour
 

@@ -24,7 +24,7 @@ PASS_RECORDS_MAX = 1024  # some 50 ms of work, of which SQLite holds the interpr
 REST_S = 0.05  # between passes while records come in
 RETRY_S = 1.0  # locks and full disks do not pass within milliseconds
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class SignalIndex:

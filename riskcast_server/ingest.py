@@ -20,8 +20,10 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_pb2 import Signal
 from riskcast.v1.ingest_service_pb2 import RecordOutcome, RecordResult
 from riskcast.v1.signal_service_pb2 import ArrivalPath
+from riskcast_server.batch import Batch
 from riskcast_server.committer import Clock, Committer
 from riskcast_server.settlement import Candidate, Entry, Failed, Outcome, Position, Refused, Row, Verdict
+from serving.telemetry.traces import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -46,16 +48,17 @@ class Receipt:
 
     async def results(self) -> list[RecordResult]:
         """One per record, in order, once all are durable. ContractError STORE_UNAVAILABLE: outcome unknown."""
-        outcomes = await self.outcomes
+        outcomes = await asyncio.shield(self.outcomes)  # what becomes of them is told, whoever leaves
         return [self.door.result(entry, outcome) for entry, outcome in zip(self.entries, outcomes, strict=True)]
 
 
 class Door:
     """Lets in what is valid. `other_content_count` is how many repeats since the start said something else."""
 
-    def __init__(self, committer: Committer, now: Clock) -> None:
+    def __init__(self, committer: Committer, now: Clock, maybe_spans: Spans | None = None) -> None:
         self._committer = committer
         self._now = now
+        self._maybe_spans = maybe_spans
         self.other_content_count = 0
 
     async def ingest(self, event: SignalEvent, maybe_position: LedgerPosition | None) -> Row:
@@ -79,8 +82,12 @@ class Door:
         SCHEMA_VERSION_UNSUPPORTED, QUEUE_FULL, STORE_UNAVAILABLE.
         """
         _check_batch(records, ledger_id)
-        entries = [_entry(record, path, run_id) for record in records]
-        return Receipt(self, entries, self._committer.submit(entries))
+        batch = Batch(ledger_id, path, run_id)
+        for record in records:
+            batch.add(*_entry(record, path, run_id))
+        outcomes = self._committer.submit(batch.entries)
+        batch.follow(outcomes, self._maybe_spans)
+        return Receipt(self, batch.entries, outcomes)
 
     def result(self, entry: Entry, outcome: Outcome) -> RecordResult:
         """For a ledger, a record whose own position holds the row is stored, however often it is sent."""
@@ -146,7 +153,8 @@ def _check_batch(records: Sequence[LedgerRecord], ledger_id: str) -> None:
             raise _bad(f"records[{index}].position.ledger_id", "must be the ledger of the hello")
 
 
-def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> Entry:
+def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> tuple[Entry, SignalEvent | None]:
+    """With the event, if it is valid."""
     event = SignalEvent()
     position = _position(record.position)
     try:
@@ -155,13 +163,13 @@ def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> En
         event.ParseFromString(record.event)
         check_event(event, now=END_OF_TIME)
     except DecodeError:
-        return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event)
+        return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event), None
     except ContractError as error:
         if error.reason is Reason.SCHEMA_VERSION_UNSUPPORTED:
             raise
         signal_id = event.signal_id if SIGNAL_ID.fullmatch(event.signal_id) else ""
-        return Refused(position, signal_id, error, record.event)
-    return _candidate(event, record.event, position, path, run_id)
+        return Refused(position, signal_id, error, record.event), None
+    return _candidate(event, record.event, position, path, run_id), event
 
 
 def _candidate(

@@ -25,7 +25,7 @@ from serving.settings import SettingsRefused
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 VIOLATIONS_SHOWN_MAX = 5
 PIPED_COLUMNS = 240  # wide enough that no cell is broken where nobody reads it on a screen

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 Signature = tuple[tuple[int, ...] | None, ...]
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def keep_private() -> None:

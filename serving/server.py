@@ -25,6 +25,7 @@ from serving.options import SERVER_OPTIONS
 from serving.reflection import add_reflection
 from serving.security import OPEN, Security, refusing
 from serving.tasks import beside
+from serving.telemetry.traces import Spans
 
 # What an orchestrator gives by default is 30 s, of which a few pass before the signal and after the drain.
 GRACE_S = 20.0
@@ -70,6 +71,7 @@ async def serve(
     security: Security = OPEN,
     scopes: Mapping[str, Scope] = SCOPES,
     registry: CollectorRegistry | None = None,
+    maybe_spans: Spans | None = None,
     grace_s: float = GRACE_S,
 ) -> AsyncIterator[Running]:
     """Serves the mounts, health and reflection on `listen` (host:port, port 0 for any, or unix:path).
@@ -83,7 +85,7 @@ async def serve(
     names = [mount.service.full_name for mount in mounts]
     state, open_calls = Health(names), OpenCalls()
     gate = gate_of(security, scopes)
-    book = CallBook(registry)
+    book = CallBook(registry, maybe_spans)
     guard = Guard(domain, open_calls, gate, book)
     for mount in mounts:
         mount.add(guard)

@@ -16,6 +16,7 @@ from omen_server.delivery import Delivery
 from omen_server.emission import Emitter, wait_of
 from omen_server.records import ledger_position
 from omen_server.stored_signals import StoredSignals, index_query, named
+from serving.telemetry.names import bind_signal
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -36,9 +37,12 @@ class SignalService(pb_grpc.SignalServiceServicer):
         signal_id = request.signal_id
         if not SIGNAL_ID.fullmatch(signal_id):
             raise invalid_signal([Violation("signal_id", 'must be "OMEN-" and 12 to 64 upper-case hex digits')])
+        bind_signal(signal_id)
         record = await self._stored.get(signal_id)
+        event = SignalEvent.FromString(record.payload)
+        bind_signal(signal_id, event.deterministic_trace_id)
         return pb.GetSignalResponse(
-            event=SignalEvent.FromString(record.payload),
+            event=event,
             stored_event=record.payload,
             position=ledger_position(self._ledger_id, record.position),
             delivery_status=self._delivery.delivery_status(record.position),

@@ -17,6 +17,7 @@ from riskcast.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY
 from riskcast_server.ingest import Door, Receipt, datetime_of
 from riskcast_server.store import Store
+from serving.telemetry.names import bind_signal
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Requests: TypeAlias = AsyncIterator[pb.IngestStreamRequest]
@@ -31,8 +32,10 @@ class IngestService(IngestServiceServicer):
         self._store = store
 
     async def Ingest(self, request: pb.IngestRequest, context: Context) -> pb.IngestResponse:
+        event = request.event
+        bind_signal(event.signal_id, event.deterministic_trace_id, event.traceparent)
         maybe_position = request.position if request.HasField("position") else None
-        row = await self._door.ingest(request.event, maybe_position)
+        row = await self._door.ingest(event, maybe_position)
         stored_at = timestamp(datetime_of(row.ingested_at))
         return pb.IngestResponse(ack_id=row.signal.ack_id, ingested_at=stored_at)
 
@@ -55,9 +58,6 @@ class IngestService(IngestServiceServicer):
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            while not receipts.empty():
-                if unanswered := receipts.get_nowait():
-                    unanswered.outcomes.cancel()  # they are committed all the same
 
     async def _read(
         self, requests: Requests, ledger_id: str, receipts: asyncio.Queue[Receipt | None], room: asyncio.Semaphore

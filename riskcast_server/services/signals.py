@@ -12,6 +12,7 @@ from riskcast.v1 import signal_service_pb2 as pb
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceServicer
 from riskcast_server.store import Store
 from riskcast_server.stored_signals import named, page_of, signal_query, stored_signal
+from serving.telemetry.names import bind_signal
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -23,11 +24,14 @@ class SignalService(SignalServiceServicer):
     async def GetSignal(self, request: pb.GetSignalRequest, context: Context) -> pb.GetSignalResponse:
         if not SIGNAL_ID.fullmatch(request.signal_id):
             raise invalid_signal([Violation("signal_id", "must be OMEN- and 12 to 64 upper-case hex digits")])
+        bind_signal(request.signal_id)
         maybe_row = await self._store.maybe_signal(request.signal_id)
         if maybe_row is None:
             metadata = {"signal_id": request.signal_id}
             raise ContractError(Reason.SIGNAL_NOT_FOUND, "no such signal is stored", metadata=metadata)
-        return pb.GetSignalResponse(signal=stored_signal(maybe_row))
+        signal = stored_signal(maybe_row)
+        bind_signal(request.signal_id, signal.event.deterministic_trace_id)
+        return pb.GetSignalResponse(signal=signal)
 
     async def ListSignals(self, request: pb.ListSignalsRequest, context: Context) -> pb.ListSignalsResponse:
         check_list_stored_signals(request)

@@ -18,6 +18,7 @@ from serving.calls.drain import OpenCalls
 from serving.calls.handlers import Context, Handler, behaviour, parser
 from serving.calls.record import CallBook, code_of
 from serving.calls.statuses import answer_to
+from serving.telemetry.traces import join_trace
 
 # (request is a stream, response is a stream) -> how gRPC names a handler of that kind
 MAKE_HANDLER: dict[tuple[bool, bool], Callable[..., Handler]] = {
@@ -59,8 +60,10 @@ class Guard(grpc.GenericRpcHandler):
         method = handler_call_details.method
         handler = self._guarded.get(method) or self._maybe_guard(handler_call_details)
         known = method if handler else NO_METHOD
+        metadata = handler_call_details.invocation_metadata or ()
+        join_trace(metadata)
         try:
-            guest = self._gate.identify(known, handler_call_details.invocation_metadata or ())
+            guest = self._gate.identify(known, metadata)
             GUEST.set(guest)
             self._gate.allow(guest, known)
         except ContractError as error:

@@ -64,7 +64,7 @@ def sole_error(failure: BaseException) -> BaseException:
 def unforeseen(bug: BaseException, method: str) -> ContractError:
     """Logs a bug with its traceback; the client learns only where to find it."""
     error_id = str(uuid4())
-    structlog.get_logger().error("handler_failed", method=method, error_id=error_id, exc_info=bug)
+    structlog.get_logger(__name__).error("handler_failed", method=method, error_id=error_id, exc_info=bug)
     return internal(error_id)
 
 
