@@ -41,6 +41,7 @@ from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from serving import Mount
 from serving.tasks import beside
 from serving.telemetry.call_meters import call_meters
+from serving.telemetry.collector import recorded
 
 DOMAIN = "omen.v1"
 
@@ -60,6 +61,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
     registry = CollectorRegistry()
     calls_made = call_meters("client", registry)
     async with (
+        recorded(settings.traces_endpoint, "omen") as maybe_spans,
         serving.channel(settings.riskcast_target, settings.riskcast_security(), calls_made) as riskcast,
         open_journal(settings.ledger_dir) as journal,
         open_signal_index(settings.ledger_dir, journal) as index,
@@ -75,6 +77,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
                 domain=DOMAIN,
                 security=settings.security(),
                 registry=registry,
+                maybe_spans=maybe_spans,
             ) as running,
         ):
             running.set_ready()

@@ -33,6 +33,7 @@ from riskcast_server.store import Store, open_store
 from serving import Mount
 from serving.tasks import beside, first_of
 from serving.telemetry.call_meters import CallMeters, call_meters
+from serving.telemetry.collector import recorded
 
 DOMAIN = "riskcast.v1"
 
@@ -47,11 +48,12 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
     """
     registry = CollectorRegistry()
     async with (
+        recorded(settings.traces_endpoint, "riskcast") as maybe_spans,
         ledgers(settings, call_meters("client", registry)) as omens,
         open_store(settings.database_url, statements_cached=settings.database_statements_cached) as store,
         committing(store, utc_now) as committer,
     ):
-        door = Door(committer, utc_now)
+        door = Door(committer, utc_now, maybe_spans)
         reconciler = Reconciler(store, door, omens, utc_now, Pace(settings.reconcile_max_records_per_second))
         async with (
             beside(keep_schedule(reconciler, store.runs, settings.reconcile_interval, Random())),
@@ -61,6 +63,7 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
                 domain=DOMAIN,
                 security=settings.security(),
                 registry=registry,
+                maybe_spans=maybe_spans,
             ) as running,
         ):
             running.set_ready()
