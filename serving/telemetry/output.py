@@ -34,7 +34,7 @@ class Output:
         with self._lock:
             if self._lost_count and self._put(self._told_lost(self._lost_count)):
                 self._lost_count = 0
-            if not self._put(line):
+            if self._lost_count or not self._put(line):
                 self._lost_count += 1
 
     def _put(self, line: bytes) -> bool:

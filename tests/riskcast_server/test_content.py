@@ -1,10 +1,10 @@
 """A repeat that says something else than what is stored: counted and logged, and never taken for the same."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -57,6 +57,11 @@ def emitted_again(made: SignalEvent) -> bytes:
     return made.SerializeToString()
 
 
+def repeats(logs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """All but what is told of every message."""
+    return [line for line in logs if line["event"] == "repeat_with_other_content"]
+
+
 SAME = [from_last_to_first(event(1)), with_later_fields(event(1)), emitted_again(event(1))]
 OTHER = [event(1, title="Something else").SerializeToString(), with_later_fields(event(1, title="Something else"))]
 
@@ -87,15 +92,15 @@ def test_another_encoding_of_the_same_signal_is_the_same_and_another_title_is_co
                     assert await deliver(2, payload) == RECORD_OUTCOME_DUPLICATE
                     assert await deliver(1, payload) == RECORD_OUTCOME_STORED
                     assert await ingest(payload)
-            assert (door.other_content_count, logs) == (0, [])
+            assert (door.other_content_count, repeats(logs)) == (0, [])
             with capture_logs() as logs:
                 for payload in OTHER:
                     assert await deliver(2, payload) == RECORD_OUTCOME_DUPLICATE
                     assert await deliver(1, payload) == RECORD_OUTCOME_STORED
                     assert not await ingest(payload)
             assert door.other_content_count == 6
-            assert [(line["event"], line["signal_id"], line["count"]) for line in logs] == [
-                ("repeat_with_other_content", event(1).signal_id, count) for count in range(1, 7)
+            assert [(line["signal_id"], line["count"]) for line in repeats(logs)] == [
+                (event(1).signal_id, count) for count in range(1, 7)
             ]
             stored = await store.maybe_signal(event(1).signal_id)
             assert stored

@@ -1,7 +1,7 @@
 """A service with one method of each kind, whose handlers run what a test tells them, and a client for all four."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +141,14 @@ class Failure:
         return f"{self.text} {self.trailers}"
 
 
-def open_call(channel: grpc.aio.Channel, kind: str, text: str | bytes = "hello", *, method: str = "") -> Any:
+def open_call(
+    channel: grpc.aio.Channel,
+    kind: str,
+    text: str | bytes = "hello",
+    *,
+    method: str = "",
+    metadata: Sequence[tuple[str, str | bytes]] = (),
+) -> Any:
     """Starts a call with one request; bytes are sent as they are, instead of a message."""
     request = text if isinstance(text, bytes) else StringValue(value=text).SerializeToString()
     make: dict[str, Callable[..., Any]] = {
@@ -151,7 +158,7 @@ def open_call(channel: grpc.aio.Channel, kind: str, text: str | bytes = "hello",
         "StreamStream": channel.stream_stream,
     }
     call = make[kind](method or f"/{SERVICE.full_name}/{kind}", None, StringValue.FromString)
-    return call(once(request) if kind.startswith("Stream") else request, timeout=10)
+    return call(once(request) if kind.startswith("Stream") else request, timeout=10, metadata=metadata)
 
 
 async def once(request: bytes) -> AsyncIterator[bytes]:

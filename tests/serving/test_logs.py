@@ -5,6 +5,8 @@ import os
 import pty
 import subprocess
 
+import pytest
+
 from tests.serving.child import child
 
 LOGS = """
@@ -22,14 +24,31 @@ try:
 except RuntimeError as error:
     structlog.get_logger("ours").error("failed", exc_info=error)
     logging.getLogger("theirs").exception("failed too")
+structlog.get_logger("ours").info("said", text=HOSTILE, texts=[HOSTILE], path=os.path)
+logging.getLogger("theirs").warning(HOSTILE)
+logging.getLogger("theirs").warning("%d of %d", 1)
+structlog.get_logger("ours").info("long", text="a" * 100_000 + "z", few=["b" * 100_000])
+structlog.contextvars.bind_contextvars(signal_id="OMEN-886183D04566")
+structlog.get_logger("ours").info("bound")
+logging.getLogger("theirs").info("bound too")
 """
+# What would clear a screen, name a window, hide a text or begin a line of its own.
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202e\r\n{}"
+LOGS = f"HOSTILE = {HOSTILE!r}\n{LOGS}"
+LINE_CHARS_MAX = 64 * 1024
 
 
-def test_every_line_on_stderr_is_json_with_its_level_time_and_logger() -> None:
+@pytest.fixture(scope="module")
+def stderr_of_a_program() -> str:
     with child(LOGS) as process:
         out, err = process.communicate(timeout=20)
     assert out == ""
-    lines = [json.loads(line) for line in err.splitlines()]
+    return err
+
+
+def test_every_line_on_stderr_is_json_with_its_level_time_and_logger(stderr_of_a_program: str) -> None:
+    err = stderr_of_a_program
+    lines = [json.loads(line) for line in err.splitlines()][:5]
     found = [(line["level"], line["logger"], line["event"].split("\n")[0]) for line in lines]
     warning = found.pop(2)
     assert found == [
@@ -47,6 +66,24 @@ def test_every_line_on_stderr_is_json_with_its_level_time_and_logger() -> None:
     assert "hunter2" not in err
 
 
+def test_whatever_a_text_holds_its_line_is_one_short_line_of_ascii(stderr_of_a_program: str) -> None:
+    err = stderr_of_a_program
+    assert err.isascii()
+    assert all(each.isprintable() for each in err.splitlines())
+    assert max(len(line) for line in err.splitlines()) < LINE_CHARS_MAX
+    ours, theirs, unfit, long, *_ = [json.loads(line) for line in err.splitlines()][5:]
+    assert (ours["text"], ours["texts"], theirs["event"]) == (HOSTILE, [HOSTILE], HOSTILE)
+    assert ours["path"].startswith("<module")
+    assert unfit["event"] == "%d of %d (1,)"
+    assert (long["text"][:3], long["text"][-3:]) == ("aaa", "aaz")
+
+
+def test_what_a_call_has_bound_is_on_the_lines_of_other_libraries_too(stderr_of_a_program: str) -> None:
+    err = stderr_of_a_program
+    bound = [json.loads(line) for line in err.splitlines() if "OMEN-886183D04566" in line]
+    assert [line["event"] for line in bound] == ["bound", "bound too"]
+
+
 def test_on_a_terminal_people_read_lines_with_tracebacks_without_the_values_of_variables() -> None:
     controller, terminal = pty.openpty()
     with child(LOGS, stderr=terminal) as process:
@@ -58,6 +95,9 @@ def test_on_a_terminal_people_read_lines_with_tracebacks_without_the_values_of_v
     assert "RuntimeError: it broke" in shown
     assert "hunter2" not in shown
     assert '{"' not in shown
+    for harmful in ("\x1b[2J", "\x1b]", "\x07", "\u202e", "owned\r"):
+        assert harmful not in shown
+    assert "\\x1b]0;owned" in shown
 
 
 def read_to_the_end(controller: int) -> str:
