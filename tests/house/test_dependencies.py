@@ -12,7 +12,12 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.house.tree import PRODUCT, ROOT, parsed, python_files
+
+# What needs an extra -> the extra.
+OPTIONAL = {ROOT / "serving" / "telemetry" / "spans.py": "traces"}
 
 
 def project(path: Path) -> dict[str, Any]:
@@ -83,14 +88,35 @@ def test_the_floors_of_grpcio_and_protobuf_satisfy_the_generated_stubs() -> None
 
 def test_every_runtime_dependency_is_imported_and_every_import_is_declared() -> None:
     declared = {distribution(requirement) for requirement in project(ROOT / "pyproject.toml")["dependencies"]}
-    shipped = [path for path in python_files(*PRODUCT) if "bench" not in path.relative_to(ROOT).parts]
-    imported = {name for path in shipped for name in imported_distributions(path)}
+    imported = {name for path in shipped() if path not in OPTIONAL for name in imported_distributions(path)}
     assert {"unused": declared - imported, "undeclared": imported - declared} == {"unused": set(), "undeclared": set()}
 
 
+@pytest.mark.parametrize("path", OPTIONAL, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_an_extra_brings_is_imported_by_one_file_alone_which_is_loaded_when_it_is_needed(path: Path) -> None:
+    tables = project(ROOT / "pyproject.toml")
+    declared = {distribution(requirement) for requirement in tables["dependencies"]}
+    extra = {distribution(requirement) for requirement in tables["optional-dependencies"][OPTIONAL[path]]}
+    assert imported_distributions(path) - declared == extra
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    importing = [node for each in shipped() for node in parsed(each).body if name in ast.unparse(node).split()]
+    assert [node for node in importing if isinstance(node, ast.Import | ast.ImportFrom)] == []
+
+
+def shipped() -> list[Path]:
+    return [path for path in python_files(*PRODUCT) if "bench" not in path.relative_to(ROOT).parts]
+
+
 def imported_distributions(path: Path) -> set[str]:
-    """Distributions that provide what a file imports; `google` is shared, so its second name decides."""
-    shared = {"google.protobuf": "protobuf", "google.rpc": "googleapis-common-protos"}
+    """Distributions that provide what a file imports; where several share the first name, the second decides."""
+    shared = {
+        "google.protobuf": "protobuf",
+        "google.rpc": "googleapis-common-protos",
+        "opentelemetry.context": "opentelemetry-sdk",  # of the API, which comes with the SDK in the same version
+        "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
+        "opentelemetry.sdk": "opentelemetry-sdk",
+        "opentelemetry.trace": "opentelemetry-sdk",
+    }
     own = {"omen": "omen-riskcast-protos", "riskcast": "omen-riskcast-protos", "grpc": "grpcio"}
     found: set[str] = set()
     for node in ast.walk(parsed(path)):
