@@ -92,3 +92,9 @@ def current_traceparent() -> str:
     """What goes with whatever the running call sends or stores; "" without a trace."""
     parent = PARENT.get()
     return str(parent) if parent else ""
+
+
+def trace_headers() -> tuple[tuple[str, str], ...]:
+    """What a call that is made for the running one sends along."""
+    traceparent = current_traceparent()
+    return ((HEADER, traceparent),) if traceparent else ()

@@ -27,6 +27,7 @@ DOCUMENT = (ROOT / "docs" / "logs.md").read_text("utf-8")
 TRACES = [f"{number:032x}" for number in range(1, 5)]
 EMIT = "/omen.v1.SignalService/Emit"
 GET = "/omen.v1.SignalService/GetSignal"
+FETCHING = [f"/omen.v1.LedgerService/{method}" for method in ("ListPartitions", "GetPartition", "Replay")]
 GET_STORED = "/riskcast.v1.SignalService/GetSignal"
 
 
@@ -128,6 +129,8 @@ async def test_one_id_of_any_kind_finds_the_life_of_a_signal_in_both_logs(tmp_pa
         assert life(tmp_path, identifier) == whole
     for identifier in (replayed.signal_id, replayed.deterministic_trace_id, TRACES[2]):
         assert life(tmp_path, identifier) == [EMIT, "records_ingested"]
+    reconciled = [*FETCHING, "records_ingested", "/riskcast.v1.ReconcileService/Reconcile"]
+    assert sorted(life(tmp_path, TRACES[3])) == sorted(reconciled)
     statuses = [json.loads(line).get("status") for line in filtered(tmp_path, emission.signal_id)]
     assert statuses == [None, "DELIVERED", None, None]
     assert_traces_are_whole(kept)
