@@ -7,6 +7,7 @@ from typing import Any
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from contract.identity import identity_of_event
 from contract.limits import EVENT_BYTES_MAX
 from omen.v1 import pipeline_service_pb2 as pipeline_pb
 from omen.v1 import signal_service_pb2 as pb
@@ -22,6 +23,8 @@ from tests.omen_server.running import (
     omen,
     riskcast,
 )
+from tests.omen_server.scripted_riskcast import answering, peer_of
+from tests.omen_server.test_conflict import CONFLICT
 from tests.omen_server.test_process import accepted
 
 TRACE, OTHER_TRACE = "0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -115,3 +118,20 @@ async def test_calls_that_run_at_once_keep_their_traces_apart(tmp_path: Path) ->
         )
         stored = {each.signal_id: each.traceparent for each in await events(server)}
     assert stored == {emission.signal_id: trace for emission, trace in zip(emissions, traces.values(), strict=True)}
+
+
+async def test_what_omen_says_of_a_record_names_its_signal_and_its_trace(tmp_path: Path) -> None:
+    """Its id is taken, and the wide one too."""
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        async with peer_of(answering(lambda record: CONFLICT)) as peer, omen(tmp_path, peer.port) as server:
+            await emitted(server, event(1), PARENT)
+    ids = identity_of_event(event(1))
+    said = {line["event"]: line for line in lines if line.get("deterministic_trace_id") == ids.trace_id}
+    assert {name: (line["signal_id"], line["trace_id"]) for name, line in said.items()} == {
+        "signal_id_conflict": (ids.signal_id, TRACE),
+        "record_rejected": (ids.signal_id_of(32), TRACE),
+        "call": (ids.signal_id_of(32), TRACE),
+    }
+    assert said["signal_id_conflict"]["emitted_again_as"] == ids.signal_id_of(32)
+    assert said["record_rejected"]["reason"] == "SIGNAL_ID_CONFLICT"
+    assert said["call"]["status"] == "REJECTED"
