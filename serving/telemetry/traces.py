@@ -6,8 +6,7 @@ A call goes on with the trace that its `traceparent` names. Without one it has a
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import grpc
 from structlog.contextvars import bind_contextvars
@@ -22,8 +21,7 @@ NO_TRACE = "0" * 32
 NO_SPAN = "0" * 16
 
 
-@dataclass(frozen=True, slots=True)
-class TraceParent:
+class TraceParent(NamedTuple):
     """A span somewhere, which what happens here follows from: 32, 16 and 2 hex digits in lower case."""
 
     trace_id: str
@@ -34,7 +32,7 @@ class TraceParent:
         return f"{KNOWN_VERSION}-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
-# Of the call that runs in this task. gRPC runs each in a task of its own, with its interceptors.
+# Of the call that runs in this task: gRPC gives each one of its own.
 PARENT: ContextVar[TraceParent | None] = ContextVar("traceparent", default=None)
 
 
@@ -71,8 +69,9 @@ def maybe_parent(text: str) -> TraceParent | None:
     if found is None:
         return None
     version, trace_id, span_id, flags, more = found.groups()
-    is_known = version != NO_VERSION and not (version == KNOWN_VERSION and more)
-    return TraceParent(trace_id, span_id, flags) if is_known and trace_id != NO_TRACE and span_id != NO_SPAN else None
+    if version == NO_VERSION or (version == KNOWN_VERSION and more) or trace_id == NO_TRACE or span_id == NO_SPAN:
+        return None
+    return TraceParent(trace_id, span_id, flags)
 
 
 def join_trace(metadata: Iterable[tuple[str, str | bytes]]) -> None:
