@@ -31,12 +31,18 @@ async def recorded(maybe_endpoint: str | None, service: str) -> AsyncIterator[Sp
 
 
 def full(endpoint: str, setting: str) -> str:
-    """With the usual path where it has none. Raises SettingsRefused, without the value: it may hold a password."""
+    """With the usual path where it has none. Raises SettingsRefused, without the value.
+
+    Secrets belong into OTEL_EXPORTER_OTLP_HEADERS: the exporter logs the URL.
+    """
     try:
         url = urlsplit(endpoint)
-        is_usable = url.scheme in ("http", "https") and url.hostname and url.port != 0 and "@" not in url.netloc
+        is_usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        is_usable = is_usable and not ("@" in url.netloc or url.query or url.fragment)
     except ValueError:
         is_usable = False
     if not is_usable:
-        raise SettingsRefused(f"{setting}: expected http://host:port or https://host:port, without a password")
+        raise SettingsRefused(
+            f"{setting}: expected http://host:port or https://host:port, without a password or a query"
+        )
     return url.geturl() if url.path.strip("/") else url._replace(path=PATH).geturl()

@@ -11,15 +11,15 @@ TELLING = {"info", "warning", "error", "critical"}
 
 
 def logged() -> Iterator[tuple[str, str]]:
-    """Each event with the names of the functions it is told by; `tell` is a level that was chosen."""
+    """Each event with the name of the function it is told by; `tell` is one of a level that was chosen."""
     for path in python_files(*PRODUCT):
-        for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-                function = ast.unparse(node.func)
-                if function == "tell" or (
-                    re.search(r"\blog\.|get_logger\(.*\)\.", function) and function.rpartition(".")[2] in TELLING
-                ):
-                    yield str(node.args[0].value), function.rpartition(".")[2]
+        if "structlog" in path.read_text("utf-8"):
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                    if isinstance(node.func, ast.Attribute) and node.func.attr in TELLING:
+                        yield str(node.args[0].value), node.func.attr
+                    elif isinstance(node.func, ast.Name) and node.func.id == "tell":
+                        yield str(node.args[0].value), "tell"
     yield "log_lines_lost", "warning"  # rendered by itself, when there is a place for it again
 
 

@@ -196,7 +196,15 @@ def test_an_endpoint_without_a_path_means_the_usual_one(told: str, used: str) ->
 
 @pytest.mark.parametrize(
     "told",
-    ["127.0.0.1:4318", "", "grpc://127.0.0.1:4317", "http://", "http://user:hunter2@host:4318", "http://host:99999"],
+    [
+        "127.0.0.1:4318",
+        "",
+        "grpc://127.0.0.1:4317",
+        "http://",
+        "http://user:hunter2@host:4318",
+        "http://host/v1/traces?key=hunter2",
+        "http://host:99999",
+    ],
 )
 def test_an_endpoint_that_cannot_be_used_is_refused_without_its_value(told: str) -> None:
     with pytest.raises(SettingsRefused, match=r"^OMEN_TRACES_ENDPOINT: expected ") as refused:
