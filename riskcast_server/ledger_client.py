@@ -20,7 +20,6 @@ from omen.v1.ledger_service_pb2 import (
     ReplayRequest,
 )
 from omen.v1.ledger_service_pb2_grpc import LedgerServiceStub
-from serving.telemetry.traces import trace_headers
 
 if TYPE_CHECKING:
     from omen.v1.ledger_service_pb2_grpc import LedgerServiceAsyncStub  # a name of the .pyi alone
@@ -80,7 +79,7 @@ class LedgerClient:
         request = ListPartitionsRequest(page_size=PAGE_SIZE_MAX)
         try:
             while True:
-                page = await self._stub.ListPartitions(request, timeout=CALL_TIMEOUT_S, metadata=trace_headers())
+                page = await self._stub.ListPartitions(request, timeout=CALL_TIMEOUT_S)
                 if not (re.fullmatch(UUID, page.ledger_id) and all(map(is_sound, page.partitions))):
                     failure = f"{UNEXPECTED_ANSWER}: the ledger at {self.target} does not answer as the contract says"
                     return Survey(self, self.ledger_id, failure=failure)
@@ -94,17 +93,13 @@ class LedgerClient:
 
     async def partition(self, name: str) -> GetPartitionResponse:
         try:
-            return await self._stub.GetPartition(
-                GetPartitionRequest(partition=name), timeout=CALL_TIMEOUT_S, metadata=trace_headers()
-            )
+            return await self._stub.GetPartition(GetPartitionRequest(partition=name), timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise self._broke(error) from error
 
     async def replay(self, name: str, ranges: Sequence[SegmentRanges]) -> AsyncGenerator[Sequence[LedgerRecord], None]:
         """The records of the ranges, in batches as they come."""
-        call = self._stub.Replay(
-            ReplayRequest(partition=name, ranges=ranges), timeout=REPLAY_TIMEOUT_S, metadata=trace_headers()
-        )
+        call = self._stub.Replay(ReplayRequest(partition=name, ranges=ranges), timeout=REPLAY_TIMEOUT_S)
         try:
             batches = aiter(call)
             while batch := await _within(REPLAY_SILENCE_S, anext(batches, None)):

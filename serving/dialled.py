@@ -20,6 +20,7 @@ from serving.access.gate import KEY_HEADER
 from serving.files import Reloaded
 from serving.security import ClientSecurity, refusing
 from serving.telemetry.call_meters import CallMeters, MethodMeter
+from serving.telemetry.traces import trace_headers
 
 # Longer than any call goes on: servers replace their connections every few minutes.
 CALLS_END_WITHIN_S = 600.0
@@ -74,8 +75,9 @@ class SecuredChannel(grpc.aio.Channel):
         self._calls.add(call)
 
     def headers(self) -> tuple[Header, ...]:
-        """What a call that begins now sends besides what its caller says."""
-        return ((KEY_HEADER, self._maybe_key.current()),) if self._maybe_key else ()
+        """What a call that begins now sends besides what its caller says: the key, and the trace it is made for."""
+        key = ((KEY_HEADER, self._maybe_key.current()),) if self._maybe_key else ()
+        return (*key, *trace_headers())
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
         return self._maybe_credentials.current() if self._maybe_credentials else None

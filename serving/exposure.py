@@ -7,7 +7,7 @@ import structlog
 from serving.addresses import UNIX, ListenError, host_and_port
 from serving.security import Security
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def refuse_exposure(listen: str) -> None:
