@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -29,6 +30,8 @@ EMIT = "/omen.v1.SignalService/Emit"
 PROCESS = "/omen.v1.PipelineService/Process"
 INGEST = "/riskcast.v1.IngestService/Ingest"
 INGEST_STREAM = "/riskcast.v1.IngestService/IngestStream"
+
+END = EMITTED_AT.replace(year=2030)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def good_requests(known: Known) -> Mapping[str, Callable[[], list[Message]]]:
     numbers = count(1)
     held = known.position
     asked = SegmentRanges(segment_id=held.segment_id, ranges=[IndexRange(first=1, last=1)])
-    span = {"emitted_from": timestamp(EMITTED_AT), "emitted_before": timestamp(EMITTED_AT.replace(year=2030))}
+    span: dict[str, Any] = {"emitted_from": timestamp(EMITTED_AT), "emitted_before": timestamp(END)}
     found: dict[str, Callable[[], list[Message]]] = {
         EMIT: lambda: [signals.EmitRequest(event=event(next(numbers)), delivery_timeout=Duration(seconds=5))],
         PROCESS: lambda: [pipeline.ProcessRequest(observation=observation(next(numbers)))],
@@ -99,12 +102,11 @@ def good_requests(known: Known) -> Mapping[str, Callable[[], list[Message]]]:
             reconcile.AcceptDivergenceRequest(ledger_id=held.ledger_id, reason="a test")
         ],
     }
-    return {path: found.get(path, lambda path=path: [empty(path)]) for path in METHODS}
+    return {path: found.get(path, partial(empty, path)) for path in METHODS}
 
 
-def empty(path: str) -> Message:
-    made: Message = GetMessageClass(METHODS[path].input_type)()
-    return made
+def empty(path: str) -> list[Message]:
+    return [GetMessageClass(METHODS[path].input_type)()]
 
 
 def observation(number: int) -> Any:
@@ -126,4 +128,3 @@ def stream(number: int) -> list[Message]:
         ingest.IngestStreamRequest(hello=hello),
         ingest.IngestStreamRequest(batch=ingest.IngestBatch(records=[record])),
     ]
-

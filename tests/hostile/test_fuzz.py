@@ -1,5 +1,6 @@
 """Whatever is sent to whatever method, the answer is one of the contract's, and nothing is stored that was refused."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1.ingest_service_pb2 import IngestStreamRequest
 from tests.hostile.books import Books
-from tests.hostile.messages import Draw, bad_values, fields_of, garbled, hostile, set_value
+from tests.hostile.messages import Draw, fields_of, garbled, hostile, set_value
 from tests.hostile.requests import EMIT, INGEST, INGEST_STREAM, PROCESS, good_requests, known
 from tests.hostile.servers import METHODS, Both, both
+from tests.hostile.values import bad_values, hostile_values
 
 CALLS = 1000
 CALLS_OF_A_SOAK = 10_000
@@ -98,6 +100,20 @@ def test_no_door_takes_a_bad_value_in_any_field(servers: Both, path: str, of: st
             set_value(request, place, value)
             answer = books.enter(path, [request.SerializeToString()])
             assert answer.code is grpc.StatusCode.INVALID_ARGUMENT, f"{[step.name for step in place]}: {value!r:.80}"
+    books.balance()
+
+
+def test_no_value_in_any_field_of_any_request_is_a_bug(servers: Both) -> None:
+    """But those inside an event or an observation, which the doors judge."""
+    good = good_requests(known(servers))
+    books = Books(servers)
+    for path, method in METHODS.items():
+        judged = [each for each in fields_of(method.input_type) if not re.search(r"event|observation", each[0].name)]
+        for place in judged:
+            for value in hostile_values(place[-1]):
+                requests = good[path]()
+                set_value(requests[-1], place, value)
+                books.enter(path, [request.SerializeToString() for request in requests])
     books.balance()
 
 

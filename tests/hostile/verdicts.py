@@ -13,8 +13,8 @@ from contract.reasons import CODES, Reason
 from omen.v1.signal_event_pb2 import SignalEvent
 from tests.contract.image import comment_of
 from tests.contract.test_comments import statuses
-from tests.hostile.messages import MIB
 from tests.hostile.servers import Answer, package_of
+from tests.hostile.values import DURATION, MIB, TIMESTAMP, kind_of
 
 MESSAGE_BYTES_MAX = 4 * MIB
 EVENT_BYTES_MAX = 256 * 1024
@@ -67,9 +67,9 @@ def flaws_in(message: Message, place: str) -> Iterator[str]:
         if len(values) > ITEMS_MAX:
             yield f"{where}: {len(values)} items"
         for each in values:
-            if isinstance(each, Message) and field.message_type.name == "Timestamp":
+            if kind_of(field) == TIMESTAMP:
                 yield from time_flaws(each, where)
-            elif isinstance(each, Message) and field.message_type.name != "Duration":
+            elif isinstance(each, Message) and kind_of(field) != DURATION:
                 yield from flaws_in(each, where)
             elif isinstance(each, str):
                 yield from text_flaws(each, where)
