@@ -1,0 +1,98 @@
+"""A hostile client gets its status or is cut off; the server lives, keeps its memory, and others hardly notice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from omen.v1.ledger_service_pb2 import ReplayRequest
+from omen.v1.signal_service_pb2 import WAIT_FOR_LEDGER, EmitRequest, EmitResponse
+from tests.hostile.abuses import ABUSES, BOMB, UNAUTHENTICATED, go_on, rapid_resets
+from tests.hostile.http2 import GREEDY_HELLO, body, call_headers, connected, message, opening
+from tests.hostile.requests import event
+from tests.hostile.values import MIB
+from tests.hostile.victims import Victim, felt, victims
+
+GROWTH_BYTES_MAX = 20 * MIB
+REPLAY = "/omen.v1.LedgerService/Replay"
+FILLED_BYTES = 12 * MIB
+UNREAD_REPLAYS = 2
+# gRPC lets 3,000 calls wait to be picked up, whether they are reset or not, and refuses more: 80 MB were seen after
+# 2,000 resets as after 200,000.
+GROWTH_OF_RESETS_BYTES_MAX = 128 * MIB
+# Ten times what a call takes when nobody else is there, and a fifth of a second where that is next to nothing: probes
+# and people wait as long, and a machine that tests on every core delays a call by as much all by itself.
+SLOWER_MAX = 10
+UNNOTICED_S = 0.2
+ATTEMPTS = 3  # an abuse that hurts does so each time, a machine that is busy with something else does not
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Victim]]:
+    """Once each has been read from a hundred times, and so has loaded what it needs to serve."""
+    with victims(tmp_path_factory.mktemp("abuse")) as running:
+        for victim in running.values():
+            felt(victim, nothing)
+        yield running
+
+
+def nothing(_victim: Victim) -> None:
+    """What an abuse is compared with."""
+
+
+@pytest.mark.parametrize("name", ["omen", "riskcast"])
+@pytest.mark.parametrize("abuse", ABUSES, ids=lambda abuse: abuse.__name__)
+def test_an_abuse_costs_little_memory_and_others_hardly_notice(
+    both: dict[str, Victim], name: str, abuse: Callable[[Victim], None]
+) -> None:
+    victim = both[name]
+    victim.forget_peak()
+    resident = victim.resident_bytes()
+    for attempt in range(1, ATTEMPTS + 1):
+        p99_s = felt(victim, abuse)
+        if p99_s <= UNNOTICED_S or p99_s <= SLOWER_MAX * felt(victim, nothing):
+            break
+        assert attempt < ATTEMPTS, f"{p99_s:.3f} s"
+    growth_max = GROWTH_OF_RESETS_BYTES_MAX if abuse is rapid_resets else GROWTH_BYTES_MAX
+    assert victim.peak_bytes() - resident < growth_max
+    assert victim.is_alive
+
+
+def test_whoever_never_reads_a_replay_costs_little_memory(both: dict[str, Victim]) -> None:
+    victim = both["omen"]
+    partition = fill(victim, FILLED_BYTES)
+    request = message(ReplayRequest(partition=partition).SerializeToString())
+    victim.forget_peak()
+    resident = victim.resident_bytes()
+    with ExitStack() as stack:
+        for _ in range(UNREAD_REPLAYS):
+            client = stack.enter_context(connected(victim.port, GREEDY_HELLO, receive_bytes=4096))
+            client.send(opening(1, call_headers(REPLAY, victim.key)) + body(1, request))
+        assert felt(victim, go_on) <= UNNOTICED_S or felt(victim, go_on) <= SLOWER_MAX * felt(victim, nothing)
+        assert victim.peak_bytes() - resident < GROWTH_BYTES_MAX
+
+
+def fill(victim: Victim, total_bytes: int) -> str:
+    """Emits so many bytes of events; the partition they are in."""
+    large = event(1)
+    large.signal.explanation = "\U0001f6a2" * 20_000
+    partition, sent = "", 0
+    with victim.client() as call:
+        while sent < total_bytes:
+            large.source_event_id = f"large:{sent}"
+            request = EmitRequest(event=large, wait_for=WAIT_FOR_LEDGER).SerializeToString()
+            partition = EmitResponse.FromString(call(victim.write, request)).emission.position.partition
+            sent += len(request)
+    return partition
+
+
+@pytest.mark.parametrize("name", ["omen", "riskcast"])
+def test_a_call_without_a_key_is_refused_before_any_of_its_body_is_read(both: dict[str, Victim], name: str) -> None:
+    victim = both[name]
+    bodies = [None, b"", message(b"\xff" * 100), message(BOMB, is_compressed=True), message(bytes(4 * MIB + 1))[:MIB]]
+    for sent in bodies:
+        with connected(victim.port) as client:
+            client.settle()
+            block = call_headers(victim.write, "nobody.knows-it", grpc_encoding="gzip")
+            client.send(opening(1, block) + (b"" if sent is None else body(1, sent)))
+            assert client.status(1) == UNAUTHENTICATED
