@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import Violation, invalid_signal, not_implemented, timestamp
+from contract.checks import placed, text
+from contract.errors import invalid_signal, not_implemented, timestamp
 from contract.limits import OPERATOR_REASON_CHARS_MAX
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import delivery_service_pb2_grpc as pb_grpc
@@ -14,6 +15,8 @@ from omen_server.delivery import Delivery
 from omen_server.pause import PauseSwitch
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+CHECK_REASON = text(OPERATOR_REASON_CHARS_MAX, least=1)
 
 
 class DeliveryService(pb_grpc.DeliveryServiceServicer):
@@ -43,8 +46,8 @@ class DeliveryService(pb_grpc.DeliveryServiceServicer):
 
     async def PauseDelivery(self, request: pb.PauseDeliveryRequest, context: Context) -> pb.PauseDeliveryResponse:
         reason = request.reason.strip()
-        if not 1 <= len(reason) <= OPERATOR_REASON_CHARS_MAX:
-            raise invalid_signal([Violation("reason", f"must be 1 to {OPERATOR_REASON_CHARS_MAX} characters")])
+        if violations := placed("reason", CHECK_REASON(reason) or []):
+            raise invalid_signal(violations)
         pause = await self._pause.pause(reason, self._now())
         response = pb.PauseDeliveryResponse()
         response.paused_at.CopyFrom(timestamp(pause.paused_at))

@@ -7,7 +7,7 @@ import pytest
 
 from omen.v1.ledger_service_pb2 import ReplayRequest
 from omen.v1.signal_service_pb2 import WAIT_FOR_LEDGER, EmitRequest, EmitResponse
-from tests.hostile.abuses import ABUSES, BOMB, UNAUTHENTICATED, go_on, rapid_resets
+from tests.hostile.abuses import ABUSES, BOMB, INVALID_ARGUMENT, UNAUTHENTICATED, go_on, rapid_resets
 from tests.hostile.http2 import GREEDY_HELLO, body, call_headers, connected, message, opening
 from tests.hostile.requests import event
 from tests.hostile.values import MIB
@@ -17,6 +17,7 @@ GROWTH_BYTES_MAX = 20 * MIB
 REPLAY = "/omen.v1.LedgerService/Replay"
 FILLED_BYTES = 12 * MIB
 UNREAD_REPLAYS = 2
+HEADERS_BYTES_TAKEN = 15 * 1024  # of 16 KiB, of which those of any call take some
 # gRPC lets 3,000 calls wait to be picked up, whether they are reset or not, and refuses more: 80 MB were seen after
 # 2,000 resets as after 200,000.
 GROWTH_OF_RESETS_BYTES_MAX = 128 * MIB
@@ -56,6 +57,18 @@ def test_an_abuse_costs_little_memory_and_others_hardly_notice(
     growth_max = GROWTH_OF_RESETS_BYTES_MAX if abuse is rapid_resets else GROWTH_BYTES_MAX
     assert victim.peak_bytes() - resident < growth_max
     assert victim.is_alive
+
+
+@pytest.mark.parametrize("name", ["omen", "riskcast"])
+def test_headers_that_are_no_larger_than_the_limit_are_always_taken(both: dict[str, Victim], name: str) -> None:
+    victim = both[name]
+    with connected(victim.port) as client:
+        client.settle()
+        streams = range(1, 41, 2)
+        for stream in streams:
+            block = call_headers(victim.write, victim.key, name="x" * HEADERS_BYTES_TAKEN)
+            client.send(opening(stream, block) + body(stream, message(b"")))
+        assert client.statuses(*streams) == dict.fromkeys(streams, INVALID_ARGUMENT)
 
 
 def test_whoever_never_reads_a_replay_costs_little_memory(both: dict[str, Victim]) -> None:

@@ -104,8 +104,10 @@ async def test_a_second_pause_gives_another_reason_and_keeps_the_beginning(tmp_p
         assert (state.reason, state.paused_at.ToDatetime(UTC)) == ("another", began)
 
 
-@pytest.mark.parametrize("reason", ["", "   ", "x" * 501])
-async def test_a_pause_needs_a_reason_of_at_most_500_characters(tmp_path: Path, reason: str) -> None:
+@pytest.mark.parametrize("reason", ["", "   ", "x" * 501, "a\0b", "e\u0301"])
+async def test_a_pause_needs_a_reason_of_at_most_500_characters_that_can_be_stored_as_it_is(
+    tmp_path: Path, reason: str
+) -> None:
     async with omen(tmp_path, closed_port()) as server:
         error = await refusal(server.delivery.PauseDelivery(PauseDeliveryRequest(reason=reason)))
         assert (await server.state()).phase != DELIVERY_PHASE_PAUSED
