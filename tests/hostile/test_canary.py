@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +53,26 @@ class Caller:
     def __init__(self, recorder: Recorder, ports: dict[str, int]) -> None:
         self._recorder = recorder
         self._ports = ports
+        self._channels = {name: grpc.insecure_channel(f"127.0.0.1:{port}") for name, port in ports.items()}
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
 
     def call(self, path: str, encoded: bytes, *metadata: tuple[str, str | bytes]) -> Any:
         """How it ends; a stream of requests has this one alone."""
         method = METHODS[path]
         kind = ("stream_" if method.client_streaming else "unary_") + ("stream" if method.server_streaming else "unary")
-        with grpc.insecure_channel(f"127.0.0.1:{self._ports[package_of(path).partition('.')[0]]}") as channel:
-            make: Any = getattr(channel, kind)
-            request: Any = iter([encoded]) if method.client_streaming else encoded
-            answer: Any = grpc.StatusCode.OK
-            try:
-                answered = make(path)(request, metadata=metadata, timeout=CALL_S)
-                self._recorder.keep(path, list(answered) if method.server_streaming else answered)
-            except grpc.RpcError as error:
-                failed: Any = error
-                answer = failed.code()
-                self._recorder.keep(path, (failed.details(), failed.trailing_metadata(), repr(failed), failed))
+        make: Any = getattr(self._channels[package_of(path).partition(".")[0]], kind)
+        request: Any = iter([encoded]) if method.client_streaming else encoded
+        answer: Any = grpc.StatusCode.OK
+        try:
+            answered = make(path)(request, metadata=metadata, timeout=CALL_S, wait_for_ready=True)
+            self._recorder.keep(path, list(answered) if method.server_streaming else answered)
+        except grpc.RpcError as error:
+            failed: Any = error
+            answer = failed.code()
+            self._recorder.keep(path, (failed.details(), failed.trailing_metadata(), repr(failed), failed))
         return answer
 
     def call_raw(self, server: str, *sent: bytes) -> None:
@@ -85,8 +89,8 @@ def test_a_full_run_tells_no_secret(secrets: Secrets, recorder: Recorder) -> Non
     ports = {name: closed_port() for name in ("omen", "riskcast")}
     pages = {name: closed_port() for name in ("omen", "riskcast")}
     omen, riskcast = settings_of_both(secrets, recorder, ports, pages)
-    caller, key = Caller(recorder, ports), ("x-api-key", secrets.key("client"))
-    with recorder.server("omen_server", ports["omen"], **omen):
+    key = ("x-api-key", secrets.key("client"))
+    with closing(Caller(recorder, ports)) as caller, recorder.server("omen_server", ports["omen"], **omen):
         with recorder.server("riskcast_server", ports["riskcast"], **riskcast) as dying:
             assert caller.call(EMIT, emit_request(1), key) is grpc.StatusCode.OK
             assert caller.call(INGEST, ingest_request(2), key) is grpc.StatusCode.OK

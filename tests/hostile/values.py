@@ -38,7 +38,8 @@ DOUBLES = [float("nan"), float("inf"), float("-inf"), -0.0, 5e-324, -5e-324, 1.0
 INTEGERS = [0, 1, -1, 1000, 1001, 2**31 - 1, -(2**31), 2**32, 2**32 + 1, 2**63 - 1, -(2**63), 2**64 - 1]
 BYTES = [b"", b"\0" * 16, b"\xff" * 16, b"\xff" * 17, b"\x0a\x05abc", b"\x00" * (65 * 1024), b"{" * 4096]
 SECONDS = [0, -1, 946_684_799, 1_769_000_000, 4_102_444_800, 253_402_300_800, 2**63 - 1, -(2**63)]
-NANOS = [0, -1, 999_999_999, 10**9, 2**31 - 1, -(2**31)]
+NANOS = [-1, 999_999_999, 10**9, 2**31 - 1, -(2**31)]
+TIMES = [*((each, 0) for each in SECONDS), *((1_769_000_000, each) for each in NANOS)]
 
 # Fields that no message has: none, a number, a text, a group that holds one.
 UNKNOWN_FIELDS = [
@@ -85,8 +86,8 @@ HOSTILE: dict[int | str, list[Any]] = {
     FieldDescriptor.CPPTYPE_UINT32: integers(0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: integers(0, 2**64 - 1),
     "bytes": BYTES,
-    TIMESTAMP: [Timestamp(seconds=each, nanos=nanos) for each in SECONDS for nanos in NANOS],
-    DURATION: [Duration(seconds=each, nanos=nanos) for each in SECONDS for nanos in NANOS],
+    TIMESTAMP: [Timestamp(seconds=seconds, nanos=nanos) for seconds, nanos in TIMES],
+    DURATION: [Duration(seconds=seconds, nanos=nanos) for seconds, nanos in TIMES],
 }
 # What no field of an event or an observation may hold, whatever it means.
 BAD: dict[int | str, list[Any]] = {
