@@ -31,3 +31,8 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 2),
 )
+
+
+def server_options(connections_max: int) -> tuple[tuple[str, int], ...]:
+    """For so many connections; whoever comes when they are there is closed at once."""
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", connections_max))

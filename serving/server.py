@@ -19,9 +19,10 @@ from serving.addresses import bind
 from serving.calls.drain import OpenCalls
 from serving.calls.guard import Guard
 from serving.calls.record import CallBook
+from serving.descriptors import PROBES_MAX, connections_max
 from serving.files import Reloaded
 from serving.health import Health
-from serving.options import SERVER_OPTIONS
+from serving.options import server_options
 from serving.reflection import add_reflection
 from serving.security import OPEN, Security, refusing
 from serving.tasks import beside
@@ -94,7 +95,7 @@ async def serve(
         add_reflection(guard, [*names, health.SERVICE.full_name])
     probes = Guard(domain, open_calls, Gate(None, scopes), book)  # keys are of no use there, and none is looked at
     health_pb2_grpc.add_HealthServicer_to_server(state, probes)
-    server = grpc.aio.server(handlers=[guard], options=SERVER_OPTIONS)
+    server = grpc.aio.server(handlers=[guard], options=server_options(connections_max()))
     credentials = maybe_credentials(security)
     async with probed(security.health_listen, probes) as health_port:
         port, target = bind(server, listen, credentials)
@@ -120,7 +121,7 @@ async def probed(maybe_listen: str | None, health: Guard) -> AsyncIterator[int]:
     if maybe_listen is None:
         yield 0
         return
-    server = grpc.aio.server(handlers=[health], options=SERVER_OPTIONS)
+    server = grpc.aio.server(handlers=[health], options=server_options(PROBES_MAX))
     port, _ = bind(server, maybe_listen)
     try:
         await server.start()

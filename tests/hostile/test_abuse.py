@@ -1,22 +1,27 @@
 """A hostile client gets its status or is cut off; the server lives, keeps its memory, and others hardly notice."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from omen.v1.ledger_service_pb2 import ReplayRequest
 from omen.v1.signal_service_pb2 import WAIT_FOR_LEDGER, EmitRequest, EmitResponse
+from serving.descriptors import OWN_FILES_MAX
 from tests.hostile.abuses import ABUSES, BOMB, INVALID_ARGUMENT, UNAUTHENTICATED, go_on, rapid_resets
-from tests.hostile.http2 import GREEDY_HELLO, body, call_headers, connected, message, opening
-from tests.hostile.requests import event
+from tests.hostile.http2 import GREEDY_HELLO, Connection, body, call_headers, connected, message, opening
+from tests.hostile.requests import EMIT, event
 from tests.hostile.values import MIB
 from tests.hostile.victims import Victim, felt, victims
+from tests.system.processes import Server
 
 GROWTH_BYTES_MAX = 20 * MIB
 REPLAY = "/omen.v1.LedgerService/Replay"
 FILLED_BYTES = 12 * MIB
 UNREAD_REPLAYS = 2
+FILES_MAX = 400
 HEADERS_BYTES_TAKEN = 15 * 1024  # of 16 KiB, of which those of any call take some
 # gRPC lets 3,000 calls wait to be picked up, whether they are reset or not, and refuses more: 80 MB were seen after
 # 2,000 resets as after 200,000.
@@ -97,6 +102,28 @@ def fill(victim: Victim, total_bytes: int) -> str:
             partition = EmitResponse.FromString(call(victim.write, request)).emission.position.partition
             sent += len(request)
     return partition
+
+
+def test_connections_leave_the_ledger_the_files_that_it_needs(tmp_path: Path) -> None:
+    server = Server("omen_server", {"OMEN_LEDGER_DIR": str(tmp_path)}, open_files_max=FILES_MAX)
+    victim = Victim(server, key="", write=EMIT, read="")
+    request = EmitRequest(event=event(1), wait_for=WAIT_FOR_LEDGER).SerializeToString()
+    asyncio.run(server.start())
+    try:
+        with victim.client() as call, ExitStack() as stack:
+            call(EMIT, request)
+            clients = [stack.enter_context(connected(victim.port)) for _ in range(FILES_MAX)]
+            taken = [client for client in clients if is_taken(client)]
+            assert len(taken) == FILES_MAX - OWN_FILES_MAX - 1  # the one that emits is taken too
+            assert victim.open_files() <= FILES_MAX - OWN_FILES_MAX + OWN_FILES_MAX // 2
+            call(EMIT, request)
+    finally:
+        asyncio.run(server.kill())
+
+
+def is_taken(client: Connection) -> bool:
+    """Whether the server greets it, instead of closing."""
+    return next(client.frames(), None) is not None
 
 
 @pytest.mark.parametrize("name", ["omen", "riskcast"])

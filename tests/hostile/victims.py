@@ -75,6 +75,9 @@ class Victim:
         """The most that was resident since `forget_peak`."""
         return self._memory("VmHWM")
 
+    def open_files(self) -> int:
+        return len(list((self._proc / "fd").iterdir()))
+
     @property
     def _proc(self) -> Path:
         assert self.server.process

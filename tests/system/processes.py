@@ -43,6 +43,7 @@ class Server:
     arguments: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 0
+    open_files_max: int | None = None  # None: as many as the tests themselves may have
     log: list[str] = field(default_factory=list)
     process: "subprocess.Popen[bytes] | None" = None
     _drain: Thread | None = None
@@ -56,6 +57,8 @@ class Server:
         prefix = self.module.removesuffix("_server").upper()
         settings = self.settings | {f"{prefix}_LISTEN": f"{self.host}:{self.port}"}
         command = [sys.executable, "-m", self.module, "serve", *self.arguments]
+        if self.open_files_max:
+            command = ["sh", "-c", f'ulimit -n {self.open_files_max}; exec "$@"', "sh", *command]
         self.process = subprocess.Popen(
             command, env=environment(settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
