@@ -1,5 +1,6 @@
 """Servers and commands of which everything they say is kept, to be searched."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.system.processes import DEADLINE_S, environment, run
+
+MOMENT_S = 0.05
 
 
 @dataclass
@@ -53,17 +56,25 @@ class Recorder:
             process.wait()
             self.keep(f"the output of {module}", output.read_text("utf-8", errors="backslashreplace"))
 
-    def until_told(self, module: str, text: str) -> None:
-        """The output of the last server of that module has it; pytest's timeout ends one that never does."""
-        *_, output = sorted(self.directory.glob(f"{module}-*"), key=lambda path: path.stat().st_ctime_ns)
-        while text.encode() not in output.read_bytes():
-            pass
+    def until_told(self, process: "subprocess.Popen[bytes]", text: str) -> None:
+        """Its output has it; pytest's timeout ends one that never does."""
+        while text.encode() not in Path(os.readlink(f"/proc/{process.pid}/fd/2")).read_bytes():
+            assert not has_ended(process)
 
 
 def until_serving(process: "subprocess.Popen[bytes]", port: int) -> None:
     """pytest's timeout ends one that never listens."""
-    while process.poll() is None:
+    while not has_ended(process):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
     raise AssertionError(f"it has ended with {process.returncode}")
+
+
+def has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Within a moment, so that whoever asks again and again leaves it the processor."""
+    try:
+        process.wait(MOMENT_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -1,6 +1,7 @@
 """Each secret of a run is a canary, and is searched in all that servers and commands say, answer and write."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -13,6 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from omen_server.settings import OmenSettings
 from riskcast_server.settings import RiskcastSettings
+from serving.console import Exit
 from serving.settings import SettingsRefused, load
 from tests.hostile.http2 import body, call_headers, connected, header, message, opening
 from tests.hostile.messages import fields_of, set_value
@@ -22,11 +24,13 @@ from tests.hostile.secrets_of_a_run import CANARY, Secrets
 from tests.hostile.servers import METHODS, package_of
 from tests.omen_server.running import closed_port
 from tests.riskcast_server.events import position
+from tests.serving.authority import Trust, trust
 
 CALL_S = 10.0
 # What the contract tells back to whoever sent it, so that they see which one was wrong.
 TOLD_BACK = {"schema_version", "signal_id", "deterministic_trace_id"}
 DOORS = {"omen": EMIT, "riskcast": INGEST}
+COUNTS = {"omen": ("delivery", "status"), "riskcast": ("signals", "count")}
 
 
 @pytest.fixture
@@ -90,23 +94,72 @@ def test_a_full_run_tells_no_secret(secrets: Secrets, recorder: Recorder) -> Non
     pages = {name: closed_port() for name in ("omen", "riskcast")}
     omen, riskcast = settings_of_both(secrets, recorder, ports, pages)
     key = ("x-api-key", secrets.key("client"))
-    with closing(Caller(recorder, ports)) as caller, recorder.server("omen_server", ports["omen"], **omen):
+    with (
+        closing(Caller(recorder, ports)) as caller,
+        recorder.server("omen_server", ports["omen"], **omen) as delivering,
+    ):
         with recorder.server("riskcast_server", ports["riskcast"], **riskcast) as dying:
             assert caller.call(EMIT, emit_request(1), key) is grpc.StatusCode.OK
             assert caller.call(INGEST, ingest_request(2), key) is grpc.StatusCode.OK
             refused_keys(caller, secrets)
             refused_fields(caller, key)
             commands(recorder, secrets, omen, riskcast)
+            a_new_key(recorder, omen["OMEN_API_KEYS_FILE"])
             recorder.keep("metrics", [page(port) for port in pages.values()])
             dying.kill()
             dying.wait()
         assert caller.call(EMIT, emit_request(3), key) is grpc.StatusCode.OK  # into the ledger alone
-        with recorder.server("riskcast_server", ports["riskcast"], **riskcast):
+        with recorder.server("riskcast_server", ports["riskcast"], **riskcast) as storing:
             spoil(Path(omen["OMEN_API_KEYS_FILE"]), Path(riskcast["RISKCAST_API_KEYS_FILE"]))
-            for module in ("omen_server", "riskcast_server"):
-                recorder.until_told(module, "file_not_reloaded")
+            for server in (delivering, storing):
+                recorder.until_told(server, "file_not_reloaded")
             assert caller.call(EMIT, emit_request(4), key) is grpc.StatusCode.OK
             recorder.keep("metrics", [page(port) for port in pages.values()])
+
+
+def test_a_run_over_tls_tells_no_private_key(secrets: Secrets, recorder: Recorder) -> None:
+    ours, strangers = trust(secrets.directory, "ours"), trust(secrets.directory, "strangers")
+    ports = {name: closed_port() for name in ("omen", "riskcast")}
+    omen, riskcast = settings_of_both(secrets, recorder, ports, {name: closed_port() for name in ports})
+    omen |= tls_settings(ours, "OMEN") | {"OMEN_RISKCAST_TLS_CA_FILE": str(ours.ca_file)}
+    riskcast |= tls_settings(ours, "RISKCAST") | {"RISKCAST_OMEN_TLS_CA_FILE": str(ours.ca_file)}
+    with (
+        recorder.server("riskcast_server", ports["riskcast"], **riskcast),
+        recorder.server("omen_server", ports["omen"], **omen),
+    ):
+        for name, client, code in (("omen", ours, Exit.OK), ("riskcast", strangers, Exit.UNAVAILABLE)):
+            settings = client_settings(secrets, client, name, ports[name])
+            assert recorder.command(f"{name}_server", *COUNTS[name], **settings) == code
+            with connected(ports[name]) as plaintext:
+                plaintext.until_closed()
+        for half_written in (secrets.directory / "ours").glob("*"):
+            half_written.write_text(half_written.read_text("ascii")[:-40], "ascii")
+        with connected(ports["omen"]) as another:
+            another.until_closed()
+    files = [path for path in secrets.directory.rglob("*") if path.is_file()]
+    keys = [line for path in files for line in private_lines(path.read_text("utf-8"))]
+    assert keys
+    assert [recorder.tellers_of(line) for line in keys] == [[]] * len(keys)
+
+
+def tls_settings(ours: Trust, prefix: str) -> dict[str, str]:
+    pair = ours.issue(prefix.lower())
+    files = {"CERT": pair.cert_file, "KEY": pair.key_file, "CLIENT_CA": ours.ca_file}
+    return {f"{prefix}_TLS_{name}_FILE": str(path) for name, path in files.items()}
+
+
+def client_settings(secrets: Secrets, shown: Trust, server: str, port: int) -> dict[str, str]:
+    pair, prefix = shown.issue("client"), server.upper()
+    files = {"TLS_CA": shown.ca_file, "TLS_CERT": pair.cert_file, "TLS_KEY": pair.key_file}
+    found = {f"{prefix}_CLIENT_{name}_FILE": str(path) for name, path in files.items()}
+    key = secrets.key_file("client")
+    return found | {f"{prefix}_LISTEN": f"127.0.0.1:{port}", f"{prefix}_CLIENT_API_KEY_FILE": key}
+
+
+def private_lines(pem: str) -> list[str]:
+    """What a private key is made of, without the first line, which all keys of a kind begin with."""
+    inside = re.findall(r"BEGIN [A-Z ]*PRIVATE KEY-----\n([^-]*)", pem)
+    return [line for key in inside for line in key.splitlines()[1:] if len(line) > 20]
 
 
 def settings_of_both(
@@ -189,6 +242,16 @@ def commands(recorder: Recorder, secrets: Secrets, omen: dict[str, str], riskcas
         RISKCAST_CLIENT_API_KEY_FILE=client,
         RISKCAST_LISTEN=listens["RISKCAST_LISTEN"],
     )
+
+
+def a_new_key(recorder: Recorder, file: str) -> None:
+    """It is printed once, and by nobody else."""
+    assert recorder.command("omen_server", "keys", "create", "new", "--scope", "ingest", "--file", file) == 0
+    printed, said = list(recorder.said.items())[-1]
+    [key] = re.findall(r"new\.([\w-]{40,})", said)
+    assert recorder.command("omen_server", "keys", "list", "--file", file) == 0
+    assert recorder.tellers_of(key) == [printed]
+    assert key not in Path(file).read_text("utf-8")
 
 
 def targets(omen: dict[str, str], riskcast: dict[str, str]) -> dict[str, str]:
