@@ -280,10 +280,9 @@ def spoil(*files: Path) -> None:
     [
         ("riskcast_server", "RISKCAST_DATABASE_URL", ""),
         ("omen_server", "OMEN_API_KEYS_FILE", json.dumps({"keys": [{"id": CANARY, CANARY: CANARY}]})),
-        ("riskcast_server", "RISKCAST_API_KEYS_FILE", f"{CANARY}: not JSON"),
         ("omen_server", "OMEN_TLS_KEY_FILE", f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"),
     ],
-    ids=["database", "keys", "text", "certificate"],
+    ids=["database", "keys", "certificate"],
 )
 def test_a_server_that_refuses_to_start_tells_no_secret(
     secrets: Secrets, recorder: Recorder, module: str, name: str, content: str

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import grpc
@@ -42,6 +43,7 @@ def flaw_of(path: str, sent_bytes: int, answer: Answer) -> str:
     return "" if answer.reason in promised(path) else "a reason that its comment does not name"
 
 
+@cache
 def promised(path: str) -> set[str]:
     """The reasons that the comments of an RPC and its service name; bytes that are no message are INVALID_SIGNAL."""
     service, _, method = path.strip("/").partition("/")
