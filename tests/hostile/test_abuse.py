@@ -23,8 +23,8 @@ FILLED_BYTES = 12 * MIB
 UNREAD_REPLAYS = 2
 FILES_MAX = 400
 HEADERS_BYTES_TAKEN = 15 * 1024  # of 16 KiB, of which those of any call take some
-# gRPC lets up to 3,000 calls wait to be picked up, whether they are reset or not, and refuses more. After 130,000 resets
-# 80 MB were seen, to which 40,000 more added nothing.
+# gRPC lets up to 3,000 calls wait to be picked up, whether they are reset or not, and refuses more. After 130,000
+# resets 80 MB were seen, to which 40,000 more added nothing.
 GROWTH_OF_RESETS_BYTES_MAX = 128 * MIB
 # Ten times what a call takes when nobody else is there, and a fifth of a second where that is next to nothing: probes
 # and people wait as long, and a machine that tests on every core delays a call by as much all by itself.
