@@ -9,7 +9,6 @@ from types import ModuleType
 
 import grpc
 import structlog
-from prometheus_client import CollectorRegistry
 
 import serving
 from omen.v1 import delivery_service_pb2 as delivery_pb
@@ -26,6 +25,7 @@ from omen_server.delivery import Delivery
 from omen_server.emission import Emitter
 from omen_server.intake import Intake
 from omen_server.journal import Journal, open_journal
+from omen_server.metrics import DeliveryState, LedgerState, OmenMetrics, TimedDisk
 from omen_server.pause import PauseSwitch, open_pause_switch
 from omen_server.scrub import scrub
 from omen_server.sealing import seal_due
@@ -40,7 +40,6 @@ from omen_server.stored_signals import StoredSignals
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from serving import Mount
 from serving.tasks import beside
-from serving.telemetry.call_meters import call_meters
 from serving.telemetry.collector import recorded
 
 DOMAIN = "omen.v1"
@@ -58,25 +57,38 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
     `on_ready` is given the bound port. Raises ListenError, SecurityRefused, LedgerError, LedgerFailed and whatever else
     ended a task that must not end.
     """
-    registry = CollectorRegistry()
-    calls_made = call_meters("client", registry)
+    metrics = OmenMetrics()
     async with (
+        serving.exposed(metrics.registry, settings.metrics_listen),
         recorded(settings.traces_endpoint, "omen") as maybe_spans,
-        serving.channel(settings.riskcast_target, settings.riskcast_security(), calls_made) as riskcast,
-        open_journal(settings.ledger_dir) as journal,
+        serving.channel(settings.riskcast_target, settings.riskcast_security(), metrics.calls_made) as riskcast,
+        open_journal(settings.ledger_dir, disk=TimedDisk(metrics.ledger), metrics=metrics.ledger) as journal,
         open_signal_index(settings.ledger_dir, journal) as index,
         open_pause_switch(settings.ledger_dir / "delivery.db") as pause,
     ):
-        delivery = Delivery(journal, IngestServiceStub(riskcast), pause, now=utc_now, jitter=random.Random())
+        delivery = Delivery(
+            journal,
+            IngestServiceStub(riskcast),
+            pause,
+            now=utc_now,
+            jitter=random.Random(),
+            metrics=metrics.delivery,
+        )
         await delivery.survey()
+        await watch(metrics, journal, index, delivery, pause)
         async with (
-            beside(delivery.run(), seal_due(journal, utc_now), scrub(journal, random.Random()), fail_with(journal)),
+            beside(
+                delivery.run(),
+                seal_due(journal, utc_now),
+                scrub(journal, random.Random(), metrics=metrics.scrub),
+                fail_with(journal),
+            ),
             serving.serve(
                 settings.listen,
                 mounts(journal, index, delivery, pause),
                 domain=DOMAIN,
                 security=settings.security(),
-                registry=registry,
+                registry=metrics.registry,
                 maybe_spans=maybe_spans,
             ) as running,
         ):
@@ -86,6 +98,23 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             await stop.wait()
             log.info("draining")
             delivery.stop_waiting("OMEN is shutting down")  # they are in the ledger, and delivered after the next start
+
+
+async def watch(
+    metrics: OmenMetrics, journal: Journal, index: SignalIndex, delivery: Delivery, pause: PauseSwitch
+) -> None:
+    """From now on a scrape sees how these stand."""
+    reader = await journal.read(lambda ledger: ledger.reader())
+    torn_files = await asyncio.to_thread(reader.torn_files)
+    ledger = LedgerState(
+        reader,
+        index.ledger_index,
+        due_at=journal.due_at,
+        free_bytes_min=journal.free_bytes_min,
+        torn_count=len(torn_files),
+    )
+    metrics.registry.register(ledger)
+    metrics.registry.register(DeliveryState(delivery, lambda: pause.current is not None))
 
 
 def mounts(journal: Journal, index: SignalIndex, delivery: Delivery, pause: PauseSwitch) -> list[Mount]:

@@ -28,6 +28,7 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.backlog import Backlog, Run, Segment
 from omen_server.conflict import widened
 from omen_server.journal import Durable, Journal
+from omen_server.metrics import LEDGER, DeliveryMetrics
 from omen_server.outcome import Outcome
 from omen_server.pause import PauseSwitch
 from omen_server.records import names_of
@@ -63,12 +64,14 @@ class Delivery:
         *,
         now: Callable[[], datetime],
         jitter: random.Random,
+        metrics: DeliveryMetrics | None = None,
     ) -> None:
         self._journal = journal
         self._stub = stub
         self._pause = pause
         self._now = now
         self._jitter = jitter
+        self._metrics = metrics or DeliveryMetrics()
         self._segments: dict[bytes, Segment] = {}
         self._backlog: Backlog | None = None
         self._waiting = WaitingRoom()
@@ -132,6 +135,7 @@ class Delivery:
         """One stream from its hello to its end."""
         async with RiskCastStream(self._stub, self._journal) as stream:
             settled = await stream.hello(list(self._segments.values()))
+            self._metrics.stream_opened()
             self._backlog = Backlog(self._segments.values(), settled, self._waiting.awaited)
             self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
             self._waiting.open()
@@ -173,6 +177,7 @@ class Delivery:
     async def _receive(self, stream: RiskCastStream, backlog: Backlog) -> None:
         while True:
             results = await stream.receive()
+            self._metrics.message()
             try:
                 # Without a pause in between: a stream that breaks meanwhile must not drop half of the answers.
                 emitted_again = [self._settle(backlog, record, result) for record, result in results]
@@ -180,13 +185,14 @@ class Delivery:
                 self._failed_attempts = 0
                 await asyncio.gather(*filter(None, emitted_again))
             except ContractError as error:  # the next hello shows what is still missing
-                raise Disconnected(str(error), retry_delay_s=error.retry_delay_s or 0.0) from error
+                raise Disconnected(str(error), retry_delay_s=error.retry_delay_s or 0.0, cause=LEDGER) from error
 
     def _settle(
         self, backlog: Backlog, record: Record, result: ingest_pb.RecordResult
     ) -> asyncio.Future[Position] | None:
         """Tell whoever waits; a record that met a conflict is emitted again instead, for the same listener."""
         backlog.settle(record.position.segment_id, record.position.record_index)
+        self._metrics.answered(result.outcome)
         if result.outcome == ingest_pb.RECORD_OUTCOME_CONFLICT:
             event = SignalEvent.FromString(record.payload)
             if (wide := widened(event)) is not None:
@@ -211,6 +217,7 @@ class Delivery:
         await asyncio.sleep(max(delay_s, broken.retry_delay_s))
 
     def _note(self, broken: Disconnected) -> None:
+        self._metrics.disconnected(broken.cause)
         was_following = self.phase == DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self.phase = DeliveryPhase.DELIVERY_PHASE_HELD if broken.holds else DeliveryPhase.DELIVERY_PHASE_CONNECTING
         if was_following and not broken.holds and not self._failed_attempts:

@@ -35,6 +35,7 @@ from ledger.checking.verify import Damage, Progress, Verified
 from ledger.routing import due_at
 from ledger.seal import Seal
 from ledger.times import bounded_moment_of
+from omen_server.metrics import LedgerMetrics
 from omen_server.outcome import Outcome
 
 T = TypeVar("T")
@@ -100,9 +101,10 @@ Durable = Sequence[tuple[Append, Position]]
 class Journal:
     """Made by `open_journal`. Every method belongs to the event loop that opened it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: LedgerSettings) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: LedgerSettings, metrics: LedgerMetrics) -> None:
         self._loop = loop
         self._settings = settings
+        self._metrics = metrics
         self._ledger: Ledger
         self._followers: list[Callable[[Durable], None]] = []
         self._failed: asyncio.Future[LedgerError] = loop.create_future()
@@ -115,6 +117,11 @@ class Journal:
     def due_at(self, partition: str) -> int:
         """When a partition stops taking records, in microseconds since the epoch."""
         return due_at(partition, self._settings)
+
+    @property
+    def free_bytes_min(self) -> int:
+        """Below so many free bytes nothing is appended."""
+        return self._settings.free_bytes_min
 
     def follow(self, on_durable: Callable[[Durable], None]) -> None:
         """From now on call `on_durable` with every batch that became durable, in order, before its appends return.
@@ -135,7 +142,9 @@ class Journal:
         try:
             self._ledger.append(payload, emitted_at, pending)
         except LedgerError as error:
-            raise contract_error(error) from error
+            refusal = contract_error(error)
+            self._metrics.refused(refusal.reason)
+            raise refusal from error
         return pending.appended
 
     async def chain(self) -> Iterator[Damage]:
@@ -183,8 +192,10 @@ class Journal:
             assert isinstance(pending, Append)
             if isinstance(result, Position):
                 durable.append((pending, result))
-            elif not pending.appended.done():
-                pending.appended.set_exception(contract_error(result))
+            else:
+                self._refuse(pending, contract_error(result))
+        if durable:
+            self._metrics.committed(len(durable))
         for follower in self._followers if durable else ():
             follower(durable)
         for pending, position in durable:
@@ -193,6 +204,11 @@ class Journal:
         failure = self._ledger.failure
         if failure is not None and not self._failed.done():
             self._failed.set_result(failure)
+
+    def _refuse(self, pending: Append, error: ContractError) -> None:
+        self._metrics.refused(error.reason)
+        if not pending.appended.done():
+            pending.appended.set_exception(error)
 
 
 def announce(recovered: Recovered) -> None:
@@ -214,10 +230,13 @@ def announce(recovered: Recovered) -> None:
 
 @asynccontextmanager
 async def open_journal(
-    directory: Path, settings: LedgerSettings = DEFAULT_SETTINGS, disk: Disk = DEFAULT_DISK
+    directory: Path,
+    settings: LedgerSettings = DEFAULT_SETTINGS,
+    disk: Disk = DEFAULT_DISK,
+    metrics: LedgerMetrics | None = None,
 ) -> AsyncIterator[Journal]:
     """Open the ledger in `directory`, recovering it; closing drains what was handed in. Raises LedgerError."""
-    journal = Journal(asyncio.get_running_loop(), settings)
+    journal = Journal(asyncio.get_running_loop(), settings, metrics or LedgerMetrics())
     journal._ledger = await asyncio.to_thread(
         Ledger.open, directory, on_commit=journal._on_commit, settings=settings, disk=disk
     )

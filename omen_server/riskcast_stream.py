@@ -14,8 +14,10 @@ from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from ledger import Ledger, Record, SegmentCursor
 from omen_server.backlog import Run, Segment
 from omen_server.journal import Journal
+from omen_server.metrics import LEDGER, NO_HELLO, PROTOCOL
 from omen_server.records import ledger_record
 from riskcast.v1 import ingest_service_pb2 as pb
+from serving.telemetry.call_meters import GO_CODES
 
 if TYPE_CHECKING:  # at run time there is one stub class for both kinds of channels
     from riskcast.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
@@ -42,12 +44,22 @@ HOLDING_CODES = (
 class Disconnected(Exception):
     """The stream is over. `holds` when asking again soon cannot help; never sooner than `retry_delay_s`."""
 
-    def __init__(self, message: str, *, holds: bool = False, retry_delay_s: float = 0.0, detail: str = "") -> None:
-        """`message` may be shown to whoever emits; `detail`, with addresses and system errors, is for the log."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        holds: bool = False,
+        retry_delay_s: float = 0.0,
+        detail: str = "",
+        cause: str = PROTOCOL,
+    ) -> None:
+        """`message` may be shown to whoever emits; `detail`, with addresses and system errors, is for the log; `cause`,
+        one of the metrics' CAUSES, is counted."""
         super().__init__(message)
         self.holds = holds
         self.retry_delay_s = retry_delay_s
         self.detail = detail
+        self.cause = cause
 
 
 class RiskCastStream:
@@ -98,7 +110,7 @@ class RiskCastStream:
             return await self._journal.read(lambda ledger: self._read_run(ledger, run, bytes_max))
         except OSError as error:  # a bad sector, no descriptors left: it may pass, and OMEN has other work
             message = "the ledger could not be read"
-            raise Disconnected(message, retry_delay_s=READ_RETRY_S, detail=repr(error)) from error
+            raise Disconnected(message, retry_delay_s=READ_RETRY_S, detail=repr(error), cause=LEDGER) from error
 
     async def send(self, records: list[Record]) -> None:
         batch = pb.IngestBatch(records=[ledger_record(self._journal.ledger_id, record) for record in records])
@@ -140,7 +152,7 @@ class RiskCastStream:
         except asyncio.InvalidStateError as error:  # written to after it ended: its status tells why
             raise await self._ended() from error
         except TimeoutError as error:
-            raise Disconnected(f"no answer to the hello within {HELLO_TIMEOUT_S:g} s") from error
+            raise Disconnected(f"no answer to the hello within {HELLO_TIMEOUT_S:g} s", cause=NO_HELLO) from error
 
     async def _ended(self) -> Disconnected:
         call = self._call
@@ -160,8 +172,9 @@ class RiskCastStream:
 def disconnected(code: grpc.StatusCode, details: str | None, metadata: grpc.aio.Metadata | None) -> Disconnected:
     """The end of a call in one line: its reason if it gave one, its code, its text."""
     if code is grpc.StatusCode.OK:
-        return Disconnected("RiskCast ended the stream")
+        return Disconnected("RiskCast ended the stream", cause=GO_CODES[code])
     rich = ErrorDetails.from_trailing_metadata(metadata)
     message = f"{rich.reason}: {rich.message}" if rich else code.name
     retry_delay_s = (rich.retry_delay_s if rich else None) or 0.0
-    return Disconnected(message, holds=code in HOLDING_CODES, retry_delay_s=retry_delay_s, detail=details or "")
+    holds = code in HOLDING_CODES
+    return Disconnected(message, holds=holds, retry_delay_s=retry_delay_s, detail=details or "", cause=GO_CODES[code])

@@ -4,6 +4,7 @@ from serving.addresses import ListenError
 from serving.channel import channel, connected
 from serving.lifecycle import run, serve_until_signalled, stop_signals, write_port_file
 from serving.server import Mount, Running, serve
+from serving.telemetry.exposition import exposed
 from serving.telemetry.logs import configure_logging
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "channel",
     "configure_logging",
     "connected",
+    "exposed",
     "run",
     "serve",
     "serve_until_signalled",

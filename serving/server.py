@@ -86,7 +86,7 @@ async def serve(
     names = [mount.service.full_name for mount in mounts]
     state, open_calls = Health(names), OpenCalls()
     gate = gate_of(security, scopes)
-    book = CallBook(registry, maybe_spans)
+    book = CallBook(registry, [*(mount.service for mount in mounts), health.SERVICE], maybe_spans)
     guard = Guard(domain, open_calls, gate, book)
     for mount in mounts:
         mount.add(guard)

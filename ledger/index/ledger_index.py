@@ -158,6 +158,17 @@ class LedgerIndex:
             for segment in info.segments
         )
 
+    def missing_count(self, infos: Sequence[PartitionInfo]) -> int:
+        """How many records are not indexed of those that were durable when the ledger said this of itself."""
+        progress = self._progress if self._is_open and not self._unfit_because else {}
+        return sum(
+            segment.record_count - min(done.indexed_count if done else 0, segment.record_count)
+            for info in infos
+            if not info.is_pruned
+            for segment in info.segments
+            for done in (progress.get((info.name, segment.ordinal)),)
+        )
+
     def distrust(self, because: str) -> None:
         """An answer was found to be wrong: the next advance() makes the file anew. Until then nothing is answered."""
         self._unfit_because = because

@@ -1,26 +1,20 @@
 """What is kept of each call: one log line, metrics, and a span where those are asked for."""
 
 import time
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 from prometheus_client import CollectorRegistry
 
 from serving.access.gate import HEALTH, Guest
-from serving.telemetry.call_meters import MethodMeter, call_meters
+from serving.telemetry.call_meters import KINDS, MethodMeter, call_meters
 from serving.telemetry.traces import PARENT, CallSpan, Spans, follow
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-# (request is a stream, response is a stream) -> how metrics name the kind
-KINDS = {
-    (False, False): "unary",
-    (False, True): "server_stream",
-    (True, False): "client_stream",
-    (True, True): "bidi_stream",
-}
 
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -31,16 +25,22 @@ log = structlog.get_logger(__name__)
 
 
 class CallBook:
-    """The calls of one server, a page for each method."""
+    """The calls of one server, a page for each method; those of `services` are counted from 0."""
 
-    def __init__(self, registry: CollectorRegistry | None, maybe_spans: Spans | None = None) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry | None,
+        services: Iterable[ServiceDescriptor],
+        maybe_spans: Spans | None = None,
+    ) -> None:
         self._meters = call_meters("server", registry)
+        self._meters.introduce(services)
         self._maybe_spans = maybe_spans
         self._log = log.bind()  # a tenth of a line's cost is finding this again
 
     def page(self, method: str, handler: Handler) -> "Page":
-        kind = KINDS[handler.request_streaming, handler.response_streaming]
-        return Page(method, MethodMeter(self._meters, kind, method), self._log, self._maybe_spans)
+        meter = self._meters.of(method, KINDS[handler.request_streaming, handler.response_streaming])
+        return Page(method, meter, self._log, self._maybe_spans)
 
 
 class Page:
