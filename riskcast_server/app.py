@@ -9,7 +9,6 @@ from types import ModuleType
 
 import grpc
 import structlog
-from prometheus_client import CollectorRegistry
 
 import serving
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
@@ -21,6 +20,7 @@ from riskcast.v1 import signal_service_pb2_grpc as signal_grpc
 from riskcast_server.committer import committing
 from riskcast_server.ingest import Door, utc_now
 from riskcast_server.ledger_client import LedgerClient
+from riskcast_server.metrics import DoorState, RiskcastMetrics
 from riskcast_server.pace import Pace
 from riskcast_server.readiness import keep_ready
 from riskcast_server.reconcile import Reconciler
@@ -29,10 +29,10 @@ from riskcast_server.services.ingest import IngestService
 from riskcast_server.services.reconcile import ReconcileService
 from riskcast_server.services.signals import SignalService
 from riskcast_server.settings import RiskcastSettings
-from riskcast_server.store import Store, open_store
+from riskcast_server.store import Store, maybe_file_of, open_store
 from serving import Mount
 from serving.tasks import beside, first_of
-from serving.telemetry.call_meters import CallMeters, call_meters
+from serving.telemetry.call_meters import CallMeters
 from serving.telemetry.collector import recorded
 
 DOMAIN = "riskcast.v1"
@@ -46,23 +46,30 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
     `on_ready` is given the bound port. Raises ListenError, SecurityRefused, StoreRefused, and whatever ended the
     committer.
     """
-    registry = CollectorRegistry()
+    metrics = RiskcastMetrics()
     async with (
+        serving.exposed(metrics.registry, settings.metrics_listen),
         recorded(settings.traces_endpoint, "riskcast") as maybe_spans,
-        ledgers(settings, call_meters("client", registry)) as omens,
+        ledgers(settings, metrics.calls_made) as omens,
         open_store(settings.database_url, statements_cached=settings.database_statements_cached) as store,
-        committing(store, utc_now) as committer,
+        committing(store, utc_now, metrics.ingest) as committer,
     ):
-        door = Door(committer, utc_now, maybe_spans)
-        reconciler = Reconciler(store, door, omens, utc_now, Pace(settings.reconcile_max_records_per_second))
+        door = Door(committer, utc_now, maybe_spans, metrics.ingest)
+        pace = Pace(settings.reconcile_max_records_per_second)
+        reconciler = Reconciler(store, door, omens, utc_now, pace, metrics.reconcile)
+        database = maybe_file_of(settings.database_url)
+        metrics.registry.register(DoorState(committer, lambda: door.other_content_count, database))
         async with (
-            beside(keep_schedule(reconciler, store.runs, settings.reconcile_interval, Random())),
+            beside(
+                keep_schedule(reconciler, store.runs, settings.reconcile_interval, Random()),
+                metrics.reconcile.follow(store.runs),
+            ),
             serving.serve(
                 settings.listen,
                 mounts(store, door, reconciler),
                 domain=DOMAIN,
                 security=settings.security(),
-                registry=registry,
+                registry=metrics.registry,
                 maybe_spans=maybe_spans,
             ) as running,
         ):

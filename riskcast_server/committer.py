@@ -4,6 +4,7 @@ The work belongs to the committer, not to the handler that brought it: a caller 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 
 from contract.errors import ContractError, Reason
 from contract.validation import EPOCH
+from riskcast_server.metrics import IngestMetrics
 from riskcast_server.settlement import Entry, Outcome
 from riskcast_server.store import Store
 
@@ -35,9 +37,9 @@ class _Submission:
 
 
 @asynccontextmanager
-async def committing(store: Store, now: Clock) -> AsyncIterator["Committer"]:
+async def committing(store: Store, now: Clock, metrics: IngestMetrics | None = None) -> AsyncIterator["Committer"]:
     """Runs a committer. Leaving commits what is queued; raises what ended the committer, if anything did."""
-    committer = Committer(store, now)
+    committer = Committer(store, now, metrics)
     task = asyncio.create_task(committer.run(), name="committer")
     try:
         yield committer
@@ -49,12 +51,13 @@ async def committing(store: Store, now: Clock) -> AsyncIterator["Committer"]:
 class Committer:
     """The one that writes signals: one transaction at a time."""
 
-    def __init__(self, store: Store, now: Clock) -> None:
+    def __init__(self, store: Store, now: Clock, metrics: IngestMetrics | None = None) -> None:
         self._store = store
         self._now = now
+        self._metrics = metrics or IngestMetrics()
         self._queue: deque[_Submission] = deque()
-        self._records = 0
-        self._bytes = 0
+        self.queued_records = 0
+        self.queued_bytes = 0
         self._woken = asyncio.Event()
         self._closed = False
         self.ended = asyncio.Event()
@@ -70,11 +73,11 @@ class Committer:
             raise _gone()
         submission = _Submission(entries, asyncio.get_running_loop().create_future())
         size = submission.bytes_total
-        if self._records + len(entries) > QUEUE_RECORDS_MAX or self._bytes + size > QUEUE_BYTES_MAX:
+        if self.queued_records + len(entries) > QUEUE_RECORDS_MAX or self.queued_bytes + size > QUEUE_BYTES_MAX:
             raise ContractError(Reason.QUEUE_FULL, "too many records wait", retry_delay_s=QUEUE_FULL_RETRY_S)
         self._queue.append(submission)
-        self._records += len(entries)
-        self._bytes += size
+        self.queued_records += len(entries)
+        self.queued_bytes += size
         self._woken.set()
         return submission.outcomes
 
@@ -108,22 +111,26 @@ class Committer:
         while self._queue and records + len(self._queue[0].entries) <= BATCH_RECORDS_MAX:
             batch.append(self._queue.popleft())
             records += len(batch[-1].entries)
-        self._records -= records
-        self._bytes -= sum(submission.bytes_total for submission in batch)
+        self.queued_records -= records
+        self.queued_bytes -= sum(submission.bytes_total for submission in batch)
         return batch
 
     async def _commit(self, batch: list[_Submission]) -> None:
         entries = [entry for submission in batch for entry in submission.entries]
         ingested_at = (self._now() - EPOCH) // timedelta(microseconds=1)
+        began_s = time.perf_counter()
         try:
-            outcomes = iter(await self._store.settle(entries, ingested_at))
+            outcomes = await self._store.settle(entries, ingested_at)
         except ContractError as error:
             self.refused.set()
+            self._metrics.not_committed()
             for submission in batch:
                 _fail(submission, error)
             return
+        self._metrics.committed(entries, outcomes, time.perf_counter() - began_s)
+        in_order = iter(outcomes)
         for submission in batch:
-            of_submission = [next(outcomes) for _ in submission.entries]
+            of_submission = [next(in_order) for _ in submission.entries]
             if not submission.outcomes.done():  # its caller may have left
                 submission.outcomes.set_result(of_submission)
 

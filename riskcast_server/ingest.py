@@ -4,7 +4,8 @@ Parse, validate, commit, then acknowledge. A bad record fails itself, not its ne
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +23,7 @@ from riskcast.v1.ingest_service_pb2 import RecordOutcome, RecordResult
 from riskcast.v1.signal_service_pb2 import ArrivalPath
 from riskcast_server.batch import Batch
 from riskcast_server.committer import Clock, Committer
+from riskcast_server.metrics import IngestMetrics
 from riskcast_server.settlement import Candidate, Entry, Failed, Outcome, Position, Refused, Row, Verdict
 from serving.telemetry.traces import Spans
 
@@ -55,18 +57,27 @@ class Receipt:
 class Door:
     """Lets in what is valid. `other_content_count` is how many repeats since the start said something else."""
 
-    def __init__(self, committer: Committer, now: Clock, maybe_spans: Spans | None = None) -> None:
+    def __init__(
+        self,
+        committer: Committer,
+        now: Clock,
+        maybe_spans: Spans | None = None,
+        metrics: IngestMetrics | None = None,
+    ) -> None:
         self._committer = committer
         self._now = now
         self._maybe_spans = maybe_spans
+        self._metrics = metrics or IngestMetrics()
         self.other_content_count = 0
 
     async def ingest(self, event: SignalEvent, maybe_position: LedgerPosition | None) -> Row:
         """Stores one event and returns its row. Every other outcome is a ContractError, DUPLICATE_SIGNAL among them."""
-        check_event(event, now=self._now())
-        position = _checked_position(maybe_position) if maybe_position else None
-        candidate = _candidate(event, event.SerializeToString(), position, ArrivalPath.ARRIVAL_PATH_INGEST)
-        [outcome] = await self._committer.submit([candidate])
+        with self._refusals_counted():
+            check_event(event, now=self._now())
+            position = _checked_position(maybe_position) if maybe_position else None
+            candidate = _candidate(event, event.SerializeToString(), position, ArrivalPath.ARRIVAL_PATH_INGEST)
+            submitted = self._committer.submit([candidate])
+        [outcome] = await submitted
         if isinstance(outcome, Failed):
             raise outcome.error
         if outcome.verdict is Verdict.DUPLICATE:
@@ -81,11 +92,12 @@ class Door:
         Raises ContractError, and then none of them is queued: INVALID_SIGNAL for a batch or a position out of bounds,
         SCHEMA_VERSION_UNSUPPORTED, QUEUE_FULL, STORE_UNAVAILABLE.
         """
-        _check_batch(records, ledger_id)
-        batch = Batch(ledger_id, path, run_id)
-        for record in records:
-            batch.add(*_entry(record, path, run_id))
-        outcomes = self._committer.submit(batch.entries)
+        with self._refusals_counted():
+            _check_batch(records, ledger_id)
+            batch = Batch(ledger_id, path, run_id)
+            for record in records:
+                batch.add(*_entry(record, path, run_id))
+            outcomes = self._committer.submit(batch.entries)
         batch.follow(outcomes, self._maybe_spans)
         return Receipt(self, batch.entries, outcomes)
 
@@ -101,6 +113,14 @@ class Door:
             if at is not None and stored_at is not None and at.place == stored_at.place:
                 verdict = Verdict.STORED
         return RecordResult(outcome=WIRE_OUTCOMES[verdict], ack_id=outcome.row.signal.ack_id)
+
+    @contextmanager
+    def _refusals_counted(self) -> Iterator[None]:
+        try:
+            yield
+        except ContractError as error:
+            self._metrics.refused(error.reason)
+            raise
 
     def _duplicate(self, candidate: Candidate, row: Row) -> ContractError:
         matches = self._content_matches(candidate, row)
@@ -163,12 +183,12 @@ def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> tu
         event.ParseFromString(record.event)
         check_event(event, now=END_OF_TIME)
     except DecodeError:
-        return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event), None
+        return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event, path), None
     except ContractError as error:
         if error.reason is Reason.SCHEMA_VERSION_UNSUPPORTED:
             raise
         signal_id = event.signal_id if SIGNAL_ID.fullmatch(event.signal_id) else ""
-        return Refused(position, signal_id, error, record.event), None
+        return Refused(position, signal_id, error, record.event, path), None
     return _candidate(event, record.event, position, path, run_id), event
 
 

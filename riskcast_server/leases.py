@@ -1,7 +1,7 @@
 """Holding leases while something is done: taken before, renewed beside it, released after it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import structlog
@@ -39,13 +39,15 @@ class Holding:
 
 
 @asynccontextmanager
-async def held(runs: Runs, names: Collection[str], holder: str) -> AsyncIterator[Holding]:
+async def held(
+    runs: Runs, names: Collection[str], holder: str, on_lost: Callable[[], object] = lambda: None
+) -> AsyncIterator[Holding]:
     """The leases, until the block ends. Raises ContractError RECONCILE_RUNNING when somebody else holds one.
 
-    One that is lost meanwhile shows when it is used: the store refuses it.
+    One that is lost meanwhile shows when it is used: the store refuses it. `on_lost` hears of it when it is renewed.
     """
     holding = Holding()
-    renewing = asyncio.create_task(_renew(runs, holding))
+    renewing = asyncio.create_task(_renew(runs, holding, on_lost))
     try:
         for name in sorted(names):
             lease = await runs.lease(name, holder, LEASE_S)
@@ -67,7 +69,7 @@ async def _release(runs: Runs, leases: Sequence[Lease], renewing: asyncio.Task[N
             await runs.release(lease)
 
 
-async def _renew(runs: Runs, holding: Holding) -> None:
+async def _renew(runs: Runs, holding: Holding, on_lost: Callable[[], object]) -> None:
     while True:
         await asyncio.sleep(RENEW_S)
         if holding.is_stalled:
@@ -75,6 +77,7 @@ async def _renew(runs: Runs, holding: Holding) -> None:
         for lease in list(holding.leases.values()):
             try:
                 if not await runs.renew(lease, LEASE_S):
+                    on_lost()
                     log.warning("lease_lost", name=lease.name)
             except ContractError as error:  # the next renewal may come in time
                 log.warning("lease_not_renewed", name=lease.name, reason=error.reason)

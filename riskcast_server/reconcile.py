@@ -27,6 +27,7 @@ from riskcast_server.comparison import Conclusion
 from riskcast_server.ingest import Door, Receipt
 from riskcast_server.leases import held
 from riskcast_server.ledger_client import UNEXPECTED_ANSWER, LedgerBroke, LedgerClient, Survey
+from riskcast_server.metrics import ReconcileMetrics
 from riskcast_server.pace import Pace
 from riskcast_server.resume import maybe_standing, query_of
 from riskcast_server.selection import Kind, check, chosen, lost, steps, steps_left
@@ -46,13 +47,20 @@ class Reconciler:
     """Runs on demand, one run per ledger at a time."""
 
     def __init__(
-        self, store: Store, door: Door, ledgers: Sequence[LedgerClient], now: Clock, pace: Pace | None = None
+        self,
+        store: Store,
+        door: Door,
+        ledgers: Sequence[LedgerClient],
+        now: Clock,
+        pace: Pace | None = None,
+        metrics: ReconcileMetrics | None = None,
     ) -> None:
         self._store = store
         self._door = door
         self._ledgers = ledgers
         self._now = now
         self._pace = pace or Pace(0)
+        self._metrics = metrics or ReconcileMetrics()
 
     async def run(self, request: pb.ReconcileRequest) -> Messages:
         """Raises ContractError INVALID_SIGNAL, INVALID_PAGE_TOKEN, PARTITION_NOT_FOUND or RECONCILE_RUNNING before the
@@ -62,7 +70,9 @@ class Reconciler:
         standing = maybe_standing(query, request.cursor)
         surveys = chosen(await self.surveys(), request)
         run = Run(request, standing, is_continued=True) if standing else Run.begun(request, self._now())
-        async with held(self._store.runs, {survey.ledger_id for survey in surveys} - {""}, run.run_id) as holding:
+        meter = self._metrics.run(is_dry=request.dry_run)
+        names = {survey.ledger_id for survey in surveys} - {""}
+        async with held(self._store.runs, names, run.run_id, self._metrics.lease_lost) as holding, meter:
             run.leases = holding.leases
             planned = steps(surveys, request, self._now())
             run.in_scope_count = sum(each.summary.record_count for each in planned if each.kind is Kind.COMPARE)
@@ -75,7 +85,9 @@ class Reconciler:
                         with holding.waiting():
                             yield told(query, run, message)
         if not run.is_finished:  # no lease is held any more: whoever reads this may run the next at once
-            yield told(query, run, run.finished())
+            message = run.finished()
+            meter.finished(message.run_finished.status)
+            yield told(query, run, message)
 
     async def surveys(self) -> list[Survey]:
         """What each ledger lists now, in the order in which they are configured."""
@@ -173,7 +185,9 @@ class Reconciler:
                 async with aclosing(tally.step.survey.ledger.replay(tally.partition, ranges)) as batches:
                     async for records in batches:
                         receipt = await self._admitted(tally, records)
-                        for message in tally.replayed(receipt.entries, records, await receipt.results()):
+                        results = await receipt.results()
+                        self._metrics.replayed(results)
+                        for message in tally.replayed(receipt.entries, records, results):
                             yield message
             except LedgerBroke as error:
                 if error.reason not in comparison.GONE_FOR_GOOD:

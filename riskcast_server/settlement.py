@@ -24,7 +24,7 @@ from contract.identity import identity_of_event
 from contract.limits import SIGNAL_ID_DIGITS_RETRY
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_pb2 import SignalCategory
-from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_INGEST, ArrivalPath
+from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY, ARRIVAL_PATH_INGEST, ArrivalPath
 
 Place = tuple[str, bytes, int]  # ledger_id, segment_id, record_index: one record of one file, whatever its name
 
@@ -81,6 +81,7 @@ class Refused:
     signal_id: str
     error: ContractError
     event: bytes
+    path: ArrivalPath.ValueType = ARRIVAL_PATH_DELIVERY
 
     @property
     def held_at(self) -> Position:
