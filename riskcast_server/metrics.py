@@ -22,7 +22,7 @@ from contract.errors import ContractError, Reason
 from contract.limits import PAGE_SIZE_MAX
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from riskcast.v1 import reconcile_service_pb2 as pb
-from riskcast.v1.ingest_service_pb2 import RECORD_OUTCOME_DUPLICATE, RECORD_OUTCOME_STORED, RecordResult
+from riskcast.v1.ingest_service_pb2 import RecordOutcome, RecordResult
 from riskcast.v1.signal_service_pb2 import (
     ARRIVAL_PATH_DELIVERY,
     ARRIVAL_PATH_INGEST,
@@ -34,6 +34,12 @@ from serving.telemetry.call_meters import call_meters
 from serving.telemetry.registry import registry_of
 
 PATHS = {ARRIVAL_PATH_INGEST: "ingest", ARRIVAL_PATH_DELIVERY: "delivery", ARRIVAL_PATH_REPLAY: "replay"}
+OUTCOMES = {
+    RecordOutcome.RECORD_OUTCOME_STORED: "stored",
+    RecordOutcome.RECORD_OUTCOME_DUPLICATE: "duplicate",
+    RecordOutcome.RECORD_OUTCOME_CONFLICT: "conflict",
+    RecordOutcome.RECORD_OUTCOME_REJECTED: "rejected",
+}
 # Why the door takes nothing of a call or a message; others are possible and rare.
 REFUSALS = (
     Reason.INVALID_SIGNAL,
@@ -141,14 +147,12 @@ class ReconcileMetrics:
         )
         self._replayed = Counter(
             "riskcast_reconcile_replayed_records_total",
-            "Records that were missing, fetched, and are there now.",
+            "Records that were missing and fetched, by outcome.",
+            ["outcome"],
             registry=registry,
         )
-        self._unstored = Counter(
-            "riskcast_reconcile_failed_records_total",
-            "Records that were missing, fetched, and not taken.",
-            registry=registry,
-        )
+        for outcome in OUTCOMES.values():
+            self._replayed.labels(outcome)
         self.lease_lost = Counter(
             "riskcast_reconcile_leases_lost_total",
             "Leases that had run out when they were to be renewed.",
@@ -169,9 +173,8 @@ class ReconcileMetrics:
         return RunMeter(self, is_dry)
 
     def replayed(self, results: Sequence[RecordResult]) -> None:
-        kept = sum(result.outcome in (RECORD_OUTCOME_STORED, RECORD_OUTCOME_DUPLICATE) for result in results)
-        self._replayed.inc(kept)
-        self._unstored.inc(len(results) - kept)
+        for outcome, count in Tally(result.outcome for result in results).items():
+            self._replayed.labels(OUTCOMES[outcome]).inc(count)
 
     def ended(self, status: str) -> None:
         self._runs.labels(status).inc()

@@ -2,13 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 
 def registry_of(server: str, versions: Mapping[str, str]) -> CollectorRegistry:
     """A registry of one server: its versions as SERVER_build_info, the process, the interpreter."""
+    disable_created_metrics()  # a second series beside each counter, that only tells when this process began
     registry = CollectorRegistry(auto_describe=True)  # so that collectors of ours are found by name, too
     Info(f"{server}_build", "The versions that run.", registry=registry).info(dict(versions))
     ProcessCollector(registry=registry)
