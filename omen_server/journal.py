@@ -35,7 +35,7 @@ from ledger.checking.verify import Damage, Progress, Verified
 from ledger.routing import due_at
 from ledger.seal import Seal
 from ledger.times import bounded_moment_of
-from omen_server.metrics import LedgerMetrics
+from omen_server.metrics import LedgerMetrics, TimedDisk
 from omen_server.outcome import Outcome
 
 T = TypeVar("T")
@@ -43,7 +43,6 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 DEFAULT_SETTINGS = LedgerSettings()
-DEFAULT_DISK = Disk()
 
 # Each error of the ledger: its reason, after how many seconds a repeat makes sense (None: never), and what callers may
 # know of it. The ledger's own texts name paths and system errors.
@@ -232,13 +231,17 @@ def announce(recovered: Recovered) -> None:
 async def open_journal(
     directory: Path,
     settings: LedgerSettings = DEFAULT_SETTINGS,
-    disk: Disk = DEFAULT_DISK,
+    disk: Disk | None = None,
     metrics: LedgerMetrics | None = None,
 ) -> AsyncIterator[Journal]:
-    """Open the ledger in `directory`, recovering it; closing drains what was handed in. Raises LedgerError."""
-    journal = Journal(asyncio.get_running_loop(), settings, metrics or LedgerMetrics())
+    """Open the ledger in `directory`, recovering it; closing drains what was handed in. Raises LedgerError.
+
+    By default on the system's disk, whose syncs are timed.
+    """
+    counted = metrics or LedgerMetrics()
+    journal = Journal(asyncio.get_running_loop(), settings, counted)
     journal._ledger = await asyncio.to_thread(
-        Ledger.open, directory, on_commit=journal._on_commit, settings=settings, disk=disk
+        Ledger.open, directory, on_commit=journal._on_commit, settings=settings, disk=disk or TimedDisk(counted)
     )
     announce(journal._ledger.recovered)
     try:
