@@ -204,10 +204,10 @@ class LedgerState(Collector):
         yield gauge("omen_index_behind_records", "Durable records that are not indexed yet.", behind)
 
     def _by_state(self, partitions: list[PartitionInfo]) -> GaugeMetricFamily:
-        now = int(time.time() * 1e6)
+        now = time.time() * 1e6
         counts = dict.fromkeys(PARTITION_STATES, 0)
         for partition in partitions:
-            counts[state_of(partition, is_due=self._due_at(partition.name) <= now)] += 1
+            counts[state_of(partition, lambda name: self._due_at(name) <= now)] += 1
         family = GaugeMetricFamily("omen_ledger_partitions", "Partitions, each in one state.", labels=["state"])
         for state, count in counts.items():
             family.add_metric([state], count)
@@ -260,7 +260,7 @@ def gauge(name: str, help: str, maybe_value: float | None) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, help, value=maybe_value)
 
 
-def state_of(partition: PartitionInfo, *, is_due: bool) -> str:
+def state_of(partition: PartitionInfo, is_due: Callable[[str], bool]) -> str:
     """The one that matters most. Due: it takes nothing more, and is not sealed yet."""
     if partition.damaged:
         return "damaged"
@@ -268,7 +268,7 @@ def state_of(partition: PartitionInfo, *, is_due: bool) -> str:
         return "pruned"
     if partition.is_sealed:
         return "sealed"
-    return "due" if is_due else "open"
+    return "due" if is_due(partition.name) else "open"
 
 
 def newest(partitions: list[PartitionInfo]) -> int | None:

@@ -221,16 +221,17 @@ def test_a_partition_is_in_one_state_the_one_that_matters_most() -> None:
     segment = SegmentInfo(DAY, 1, bytes(16), 4, 400, (), SegmentState.FROZEN)
     rotten = replace(segment, state=SegmentState.DAMAGED)
     seal = Seal("", DAY, False, 0, 4, 1 << 32 | 4, 0, 1, None, ())
-    states = [
-        state_of(PartitionInfo(DAY, (each,), is_late=False, seal=maybe_seal), is_due=is_due)
-        for each, maybe_seal, is_due in [
-            (segment, None, False),
-            (segment, None, True),
-            (segment, seal, True),
-            (segment, replace(seal, state=SealState.PRUNED), True),
-            (rotten, None, True),
-        ]
-    ]
+    due: list[str] = []
+    open_day = PartitionInfo(DAY, (segment,), is_late=False)
+    states = [state_of(open_day, due.__contains__)]
+    due.append(DAY)
+    for each in (
+        open_day,
+        replace(open_day, seal=seal),
+        replace(open_day, seal=replace(seal, state=SealState.PRUNED)),
+        replace(open_day, segments=(rotten,)),
+    ):
+        states.append(state_of(each, due.__contains__))
     assert tuple(states) == PARTITION_STATES
 
 
