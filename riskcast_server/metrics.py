@@ -109,10 +109,6 @@ class IngestMetrics:
         self._failures = Counter(
             "riskcast_commit_failures_total", "Commits whose outcome is unknown.", registry=registry
         )
-        self._writable = Gauge(
-            "riskcast_store_writable", "0 after a commit that failed, until one succeeds.", registry=registry
-        )
-        self._writable.set(1)  # opening it has written
 
     def refused(self, reason: Reason) -> None:
         self._refused.labels(reason).inc()
@@ -123,11 +119,9 @@ class IngestMetrics:
             self._records.labels(PATHS[path], verdict).inc(count)
         self._seconds.observe(seconds)
         self._commit_records.observe(len(entries))
-        self._writable.set(1)
 
     def not_committed(self) -> None:
         self._failures.inc()
-        self._writable.set(0)
 
 
 class ReconcileMetrics:
@@ -269,27 +263,31 @@ class StatesTold(Collector):
             yield GaugeMetricFamily(f"riskcast_reconcile_{name}", help, value=value)
 
 
-class Queued(Protocol):
-    """What waits for its commit."""
+class Committing(Protocol):
+    """What waits for its commit, and whether the store has refused the last one."""
 
-    @property
-    def queued_records(self) -> int: ...
-
-    @property
-    def queued_bytes(self) -> int: ...
+    queued_records: int
+    queued_bytes: int
+    refused: asyncio.Event
 
 
 class DoorState(Collector):
     """What waits at the door, and the size of the store's file. Collected on the thread of a scrape."""
 
-    def __init__(self, queue: Queued, other_content_count: Callable[[], int], maybe_file: Path | None) -> None:
-        self._queue = queue
+    def __init__(self, committer: Committing, other_content_count: Callable[[], int], maybe_file: Path | None) -> None:
+        self._committer = committer
         self._other_content_count = other_content_count
         self._maybe_file = maybe_file
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("riskcast_queue_records", "Records that wait.", value=self._queue.queued_records)
-        yield GaugeMetricFamily("riskcast_queue_bytes", "Bytes of events that wait.", value=self._queue.queued_bytes)
+        committer = self._committer
+        yield GaugeMetricFamily("riskcast_queue_records", "Records that wait.", value=committer.queued_records)
+        yield GaugeMetricFamily("riskcast_queue_bytes", "Bytes of events that wait.", value=committer.queued_bytes)
+        yield GaugeMetricFamily(
+            "riskcast_store_writable",
+            "0 from a commit that failed until one goes through.",
+            value=int(not committer.refused.is_set()),
+        )
         yield CounterMetricFamily(
             "riskcast_ingest_other_content",
             "Repeats that say something else than what is stored.",
