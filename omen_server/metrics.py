@@ -148,17 +148,25 @@ class ScrubMetrics:
         self.read_bytes = Counter(
             "omen_scrub_read_bytes_total", "Bytes of the ledger that were read again.", registry=registry
         ).inc
-        self.interrupted = Counter(
+        self._interruptions = Counter(
             "omen_scrub_interruptions_total",
             "Partitions that could not be read when their turn came.",
             registry=registry,
-        ).inc
+        )
         self._last_round = MaybeGauge(
             "omen_scrub_last_round_timestamp_seconds", "When all of the ledger had last been read again.", registry
         )
+        self._is_whole = True
+
+    def interrupted(self) -> None:
+        self._interruptions.inc()
+        self._is_whole = False
 
     def round_done(self) -> None:
-        self._last_round.value = time.time()
+        """Of a round that left something out no time is told."""
+        if self._is_whole:
+            self._last_round.value = time.time()
+        self._is_whole = True
 
 
 class LedgerState(Collector):

@@ -63,6 +63,20 @@ def test_nothing_is_answered_before_the_file_was_looked_at(open_ledger: OpenLedg
         index.find("S-0001")
 
 
+def test_what_is_missing_is_counted_and_all_of_it_until_the_file_was_looked_at(
+    open_ledger: OpenLedger, directory: Path
+) -> None:
+    appended(open_ledger, directory, *ids(10), segment_records_max=4)
+    infos = LedgerReader(directory).partitions()
+    with index_of(directory) as index:
+        missing = [index.missing_count(infos)]
+        while index.advance(3).record_count:
+            missing.append(index.missing_count(infos))
+        assert missing == [10, 7, 4, 1, 0]
+        index.distrust("it was wrong")
+        assert index.missing_count(infos) == 10
+
+
 def test_a_pass_indexes_as_much_as_it_is_told_and_the_next_goes_on(open_ledger: OpenLedger, directory: Path) -> None:
     appended(open_ledger, directory, *ids(10), segment_records_max=4)
     with index_of(directory) as index:

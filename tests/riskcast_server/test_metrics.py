@@ -70,6 +70,8 @@ def of_path(scraped: Scraped, path: str) -> dict[str, float]:
 def test_records_are_counted_by_how_they_came_and_what_became_of_them(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path) as (client, scraping):
+            fresh = (await scraping.scrape()).samples
+            assert [each.value for each in fresh if each.name in (RECORDS, RUNS)] == [0] * (3 * 4 + 6)
             await client.ingest(event(100))
             assert await refusal(client, 100) == Reason.DUPLICATE_SIGNAL
             for _ in range(2):
@@ -191,12 +193,13 @@ def test_a_run_is_counted_with_what_it_fetched_and_how_the_partition_stands(tmp_
 def test_what_no_run_can_heal_shows_and_is_there_after_a_restart(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with both(tmp_path) as (ledger, client, scraping):
-            ledger.append([event(1), b"no event", b"nor this"])
+            ledger.append([event(1), b"no event", event(2, title="")])
             await client.reconcile()
             now = await scraping.until(lambda now: now.by("status", PARTITIONS) != {})
         async with served(tmp_path) as (_, scraping):
             again = await scraping.until(lambda now: now.by("status", PARTITIONS) != {})
         assert now.by("status", RUNS) == {"PARTIAL": 1}
+        assert of_path(now, "replay") == {"stored": 1, "rejected": 2}
         assert now.by("outcome", "riskcast_reconcile_replayed_records_total") == {"stored": 1, "rejected": 2}
         for scraped in (now, again):
             assert scraped.by("status", PARTITIONS) == {"PARTIAL": 1}
