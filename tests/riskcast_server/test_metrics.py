@@ -259,7 +259,7 @@ def test_the_ledger_that_waits_longest_and_any_ledger_have_a_time_each() -> None
         made.finished_at.seconds = seconds
         return made
 
-    states = States.of([state("one", 100), state("one", 300), state("two", 200), state("three", 250)])
+    states = States.of([state("one", 300), state("one", 100), state("two", 200), state("three", 250)])
     assert (states.oldest_s, states.newest_s) == (200, 300)
 
 
