@@ -80,7 +80,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             beside(
                 delivery.run(),
                 seal_due(journal, utc_now),
-                scrub(journal, random.Random(), metrics=metrics.scrub),
+                scrub(journal, random.Random(), metrics.scrub),
                 fail_with(journal),
             ),
             serving.serve(

@@ -75,8 +75,9 @@ class LedgerMetrics:
         self._appends = Counter(
             "omen_ledger_appends_total", "Appends, by what became of them.", ["outcome"], registry=registry
         )
-        for outcome in (DURABLE, *REFUSALS):
-            self._appends.labels(outcome.lower())
+        for reason in REFUSALS:
+            self._appends.labels(reason.lower())
+        self._durable = self._appends.labels(DURABLE)
         self._batch_records = Histogram(
             "omen_ledger_batch_records",
             "Records that became durable together.",
@@ -91,7 +92,7 @@ class LedgerMetrics:
         )
 
     def committed(self, count: int) -> None:
-        self._appends.labels(DURABLE).inc(count)
+        self._durable.inc(count)
         self._batch_records.observe(count)
 
     def refused(self, reason: Reason) -> None:

@@ -27,9 +27,9 @@ Segment = tuple[str, int]  # partition, ordinal
 async def scrub(
     journal: Journal,
     chance: random.Random,
+    metrics: ScrubMetrics | None = None,
     bytes_per_s: float = BYTES_PER_S,
     pause_s: float = PAUSE_S,
-    metrics: ScrubMetrics | None = None,
 ) -> None:
     """Runs until cancelled. Tells of each damaged segment once; GetPartition names all that is damaged in it.
 

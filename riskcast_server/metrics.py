@@ -80,15 +80,15 @@ class IngestMetrics:
     """What comes through the door, and what the store makes of it."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._records = Counter(
+        records = Counter(
             "riskcast_ingest_records_total",
             "Records whose outcome was committed, by how they came.",
             ["path", "outcome"],
             registry=registry,
         )
-        for path in PATHS.values():
-            for verdict in Verdict:
-                self._records.labels(path, verdict)
+        self._records = {
+            (path, verdict): records.labels(name, verdict) for path, name in PATHS.items() for verdict in Verdict
+        }
         self._refused = Counter(
             "riskcast_ingest_refused_total",
             "Calls and messages of which nothing was queued, by reason.",
@@ -115,8 +115,8 @@ class IngestMetrics:
 
     def committed(self, entries: Sequence[Entry], outcomes: Sequence[Outcome], seconds: float) -> None:
         counts = Tally((entry.path, outcome.verdict) for entry, outcome in zip(entries, outcomes, strict=True))
-        for (path, verdict), count in counts.items():
-            self._records.labels(PATHS[path], verdict).inc(count)
+        for key, count in counts.items():
+            self._records[key].inc(count)
         self._seconds.observe(seconds)
         self._commit_records.observe(len(entries))
 
