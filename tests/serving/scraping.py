@@ -59,11 +59,11 @@ class Scraper:
         return await asyncio.to_thread(self._scrape, path)
 
     async def until(self, holds: Callable[[Scraped], bool]) -> Scraped:
-        """The first scrape for which it holds."""
+        """The scrape after the first for which it holds: what one says is not of one instant."""
         async with asyncio.timeout(DEADLINE_S):
-            while not holds(scraped := await self.scrape()):
+            while not holds(await self.scrape()):
                 pass
-        return scraped
+        return await self.scrape()
 
     def _scrape(self, path: str) -> Scraped:
         with urllib.request.urlopen(f"http://{self.listen}{path}", timeout=DEADLINE_S) as answer:

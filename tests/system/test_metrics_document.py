@@ -109,11 +109,21 @@ async def test_what_is_documented_is_exported_and_what_is_exported_is_documented
             own = {name: kind for name, kind in scraped.families.items() if not name.startswith(OF_THE_LIBRARY)}
             assert own == {name: each.type for name, each in told.items()}
             for name, each in told.items():
-                if not name.startswith("grpc_client"):  # a client's methods appear with their first call
-                    assert labels_of(scraped, name, each.type) == {frozenset(each.labels)}, name
+                assert labels_of(scraped, name, each.type) == {frozenset(each.labels)}, name
             for group in OF_THE_LIBRARY:
                 assert f"`{group}*`" in DOCUMENT
                 assert any(name.startswith(group) for name in scraped.families)
+
+
+async def test_the_calls_that_one_makes_to_the_other_are_counted_on_both_sides(tmp_path: Path) -> None:
+    async with traffic(tmp_path) as (of_omen, of_riskcast):
+        for caller, called, service in (
+            (of_omen, of_riskcast, "riskcast.v1.IngestService"),
+            (of_riskcast, of_omen, "omen.v1.LedgerService"),
+        ):
+            made = caller.by("grpc_method", "grpc_client_started_total", grpc_service=service)
+            assert made
+            assert made == called.by("grpc_method", "grpc_server_started_total", grpc_service=service)
 
 
 async def test_a_label_says_nothing_but_what_is_known_here(tmp_path: Path) -> None:
