@@ -1,5 +1,6 @@
 """The README's commands do what it says, in a folder of their own."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,18 @@ from tests.omen_server.running import closed_port
 from tests.system.processes import ROOT, environment
 
 README = (ROOT / "README.md").read_text("utf-8")
+
+
+# The addresses that the README prints for a secure run.
+PRINTED = [
+    *("127.0.0.1:50051", "127.0.0.1:50052", "127.0.0.1:9464", "127.0.0.1:9465", "127.0.0.1:8051", "127.0.0.1:8052"),
+]
+
+SCRAPE = """
+import sys, urllib.request
+for target in sys.argv[1:]:
+    print(urllib.request.urlopen(f"http://{target}/metrics", timeout=10).read().decode())
+"""
 
 
 def block_after(sentence: str) -> str:
@@ -45,6 +58,27 @@ def bash(script: str, folder: Path, **settings: str) -> tuple[int, str]:
             with suppress(ProcessLookupError):  # nobody is left of it, unless it failed
                 os.killpg(shell.pid, signal.SIGKILL)
     return code, output.read_text("utf-8")
+
+
+def test_both_servers_come_up_securely_serve_whoever_has_a_key_and_tell_of_themselves(tmp_path: Path) -> None:
+    names = {printed: f"127.0.0.1:{closed_port()}" for printed in PRINTED}
+    omen, riskcast, omen_metrics, riskcast_metrics, *_ = names.values()
+    script = block_after("## Run it securely")
+    for printed, free in names.items():
+        script = script.replace(printed, free)
+    asked = f"{sys.executable} -c '{SCRAPE}' {omen_metrics} {riskcast_metrics}"
+    script = script.replace("kill %1 %2", f"{asked}\nkill %1 %2\nwait")
+    settings = {"OMEN_LISTEN": omen, "RISKCAST_LISTEN": riskcast, "OMEN_RISKCAST_TARGET": riskcast}
+    code, output = bash(script, tmp_path, **settings)
+    assert code == 0, output
+    assert len(re.findall(r" (?:DELIVERED|LEDGER_ONLY) ", output)) == 38
+    assert re.search(r"COMPLETED +38 ", output)
+    assert 'grpc_server_started_total{grpc_method="IngestStream"' in output
+    for name in ("omen.log", "riskcast.log"):
+        lines = [json.loads(line) for line in (tmp_path / name).read_text("utf-8").splitlines()]
+        assert [line for line in lines if line["level"] in ("error", "critical")] == []
+        keys = {line["key_id"] for line in lines if line["event"] == "call" and line["code"] == "OK"}
+        assert "operator-1" in keys
 
 
 def test_an_id_is_verified_with_sha256sum_alone(tmp_path: Path) -> None:
