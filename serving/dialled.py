@@ -139,7 +139,7 @@ class Method:
     ) -> None:
         self._channel = channel
         self._kind = kind
-        self._meter = MethodMeter(meters, KINDS[kind], method)
+        self._meter = meters.of(method, KINDS[kind])
         self._declared = (
             method,
             counting(request_serializer, self._meter.sent),
