@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,13 +16,13 @@ from contract.scopes import SCOPES, Scope
 from serving import health
 from serving.access.gate import Gate
 from serving.access.keys import read_keys
-from serving.addresses import bind
 from serving.calls.drain import OpenCalls
 from serving.calls.guard import Guard
 from serving.calls.record import CallBook
 from serving.descriptors import PROBES_MAX, connections_max
 from serving.files import Reloaded
 from serving.health import Health
+from serving.listener import Listener
 from serving.options import server_options
 from serving.reflection import add_reflection
 from serving.security import OPEN, Security, refusing
@@ -34,8 +35,6 @@ GRACE_S = 20.0
 BROKEN_GRACE_S = 0.2
 # A revoked key is to end its streams within 5 s.
 KEYS_WATCHED_S = 1.0
-# For the statuses of cut calls to reach their clients; one that does not read is waited for no longer.
-STATUSES_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +94,22 @@ async def serve(
         add_reflection(guard, [*names, health.SERVICE.full_name])
     probes = Guard(domain, open_calls, Gate(None, scopes), book)  # keys are of no use there, and none is looked at
     health_pb2_grpc.add_HealthServicer_to_server(state, probes)
-    server = grpc.aio.server(handlers=[guard], options=server_options(connections_max()))
-    credentials = maybe_credentials(security)
-    async with probed(security.health_listen, probes) as health_port:
-        port, target = bind(server, listen, credentials)
-        try:
-            await server.start()
-            async with beside(keep_watch(gate, open_calls)):
-                yield Running(port, target, state, health_port)
-        except BaseException:
-            grace_s = BROKEN_GRACE_S
-            raise
-        finally:
-            state.drain()
+    main = Listener(listen, guard, server_options(connections_max()), partial(maybe_credentials, security))
+    try:
+        async with probed(security.health_listen, probes) as health_port:
             try:
-                await open_calls.drain(grace_s)
+                await main.start()
+                async with beside(main.run(), keep_watch(gate, open_calls)):
+                    yield Running(main.port, main.target, state, health_port)
+            except BaseException:
+                grace_s = BROKEN_GRACE_S
+                raise
             finally:
-                await server.stop(STATUSES_S)
-                await open_calls.ended()
+                state.drain()
+                await open_calls.drain(grace_s)
+    finally:
+        await main.stop()
+        await open_calls.ended()
 
 
 @asynccontextmanager
@@ -121,13 +118,13 @@ async def probed(maybe_listen: str | None, health: Guard) -> AsyncIterator[int]:
     if maybe_listen is None:
         yield 0
         return
-    server = grpc.aio.server(handlers=[health], options=server_options(PROBES_MAX))
-    port, _ = bind(server, maybe_listen)
+    probes = Listener(maybe_listen, health, server_options(PROBES_MAX))
     try:
-        await server.start()
-        yield port
+        await probes.start()
+        async with beside(probes.run()):
+            yield probes.port
     finally:
-        await server.stop(STATUSES_S)
+        await probes.stop()
 
 
 async def keep_watch(gate: Gate, open_calls: OpenCalls) -> None:
