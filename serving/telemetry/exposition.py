@@ -29,7 +29,7 @@ THREADS_S = 0.5  # for what is being rendered when the block ends: some 20 ms
 
 App: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.house.tree import PRODUCT, ROOT, parsed, python_files
+from tests.house.tree import PRODUCT, ROOT, parsed, place, python_files
 
 DOCUMENT = (ROOT / "docs" / "logs.md").read_text("utf-8")
 TELLING = {"info", "warning", "error", "critical"}
@@ -42,3 +42,14 @@ def test_the_listed_level_is_the_one_it_is_logged_at() -> None:
     assert {name: told for name, told in levels.items() if told != {"tell"}} == {
         name: told for name, told in documented().items() if levels[name] != {"tell"}
     }
+
+
+def test_every_logger_has_the_name_of_its_module() -> None:
+    nameless = [
+        place(path, node.lineno)
+        for path in python_files(*PRODUCT)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("get_logger")
+        if ast.unparse(node) != "structlog.get_logger(__name__)"
+    ]
+    assert nameless == []
