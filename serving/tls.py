@@ -1,9 +1,10 @@
 """TLS of servers and clients, whose certificates are read again when they are replaced.
 
 gRPC talks TLS 1.2 and 1.3 and nothing older. It says of a pair that it cannot use that the address cannot be listened
-on, and of one that breaks later nothing: so each is looked at here first.
+on, and of one that breaks later nothing: so each is looked at here first, and gRPC gets what was understood here.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,22 @@ import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from serving.files import Reloaded
+
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+# It reads P-521 too, but offers no signature with it: such a server starts, and nobody can connect.
+CURVES = (ec.SECP256R1, ec.SECP384R1)
+# With its label, which is empty where the line is cut short.
+BEGUN = re.compile(rb"-----BEGIN(?: ([A-Z0-9 ]+)-----)?")
 
 
 @dataclass(frozen=True, slots=True)
 class PemPair:
-    """A certificate chain and its private key, as they are in their files."""
+    """A certificate chain and its private key."""
 
     chain: bytes
     key: bytes
@@ -102,34 +111,53 @@ def configuration(pair: PemPair, client_ca: bytes | None) -> grpc.ServerCertific
 
 def read_pair(cert_file: Path, key_file: Path) -> PemPair:
     """Raises OSError, and ValueError, without a word of what the files hold, unless they belong together."""
-    chain, key = cert_file.read_bytes(), key_file.read_bytes()
-    certificate, public_key = certificates(cert_file, chain)[0], public_key_of(key_file, key)
-    if certificate.public_key() != public_key:
+    chain, key = certificates(cert_file, cert_file.read_bytes()), private_key(key_file, key_file.read_bytes())
+    if not is_of(chain[0], key):
         raise ValueError(f"{key_file} is not the key of {cert_file}")
-    return PemPair(chain, key)
+    if chain[0].public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
+        raise ValueError(f"{cert_file} has an RSA-PSS key: gRPC serves plain RSA keys alone")
+    return PemPair(encoded(chain), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def read_ca(ca_file: Path) -> bytes:
     """One certificate or several. Raises OSError, ValueError."""
-    pem = ca_file.read_bytes()
-    certificates(ca_file, pem)
-    return pem
+    return encoded(certificates(ca_file, ca_file.read_bytes()))
+
+
+def encoded(chain: Sequence[x509.Certificate]) -> bytes:
+    """What was understood here, and nothing else of the file: gRPC drops a file that begins with a BOM in silence."""
+    return b"".join(each.public_bytes(Encoding.PEM) for each in chain)
 
 
 def certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
-    """At least one. Raises ValueError."""
+    """At least one, and all that are begun in it. Raises ValueError."""
+    begun = sum(label == b"" or label.endswith(b"CERTIFICATE") for label in BEGUN.findall(pem))
+    if not begun:
+        raise ValueError(f"{path} holds no PEM certificate")
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise ValueError(f"{path} holds no PEM certificate") from None
+        found = x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion):
+        found = []
+    if len(found) != begun:  # the library steps over one that has no end
+        raise ValueError(f"{path} holds a certificate that is damaged or half written")
+    return found
 
 
-def public_key_of(path: Path, pem: bytes) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
-    """Of a private key. Raises ValueError."""
+def is_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
+    try:
+        return certificate.public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm):  # a key of a kind that is not known here is not this one
+        return False
+
+
+def private_key(path: Path, pem: bytes) -> PrivateKey:
+    """One that gRPC serves. Raises ValueError."""
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError(f"{path} holds no PEM private key without a password") from None
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise ValueError(f"{path} is neither an RSA nor an EC key")  # gRPC offers no others to its clients
-    return key.public_key()
+    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, CURVES):
+        raise ValueError(f"{path} is a key on the curve {key.curve.name}: gRPC serves P-256 and P-384 alone")
+    return key

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -122,20 +122,30 @@ async def test_a_client_that_wants_tls_refuses_a_server_in_plaintext(tmp_path: P
         assert probe.entered == 0
 
 
-async def test_an_rsa_key_will_do_too(tmp_path: Path) -> None:
-    ours = trust(tmp_path)
-    key = rsa.generate_private_key(65537, 2048)
+def on(ours: Trust, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, name: str = "other") -> Pair:
+    """A pair with that key."""
     certificate = (
-        unsigned("server", "trusted", key.public_key(), datetime.now(UTC), 1)
+        unsigned(name, "trusted", key.public_key(), datetime.now(UTC), 1)
         .add_extension(x509.SubjectAlternativeName([general_name("127.0.0.1")]), critical=False)
         .sign(ours.authority.key, SHA256())
     )
-    pair = Pair(ours.directory / "rsa.pem", ours.directory / "rsa.key")
+    pair = Pair(ours.directory / f"{name}.pem", ours.directory / f"{name}.key")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     write(pair, certificate.public_bytes(Encoding.PEM), pem)
+    return pair
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: rsa.generate_private_key(65537, 2048), lambda: ec.generate_private_key(ec.SECP384R1())]
+)
+async def test_other_keys_than_our_own_will_do_too(
+    tmp_path: Path, make: Callable[[], rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey]
+) -> None:
+    ours = trust(tmp_path)
+    pair = on(ours, make())
     async with (
-        secured(Probe(), Security(tls=ServerTls(pair.cert_file, pair.key_file))) as running,
-        serving.channel(running.target, ours.client()) as channel,
+        secured(Probe(), Security(tls=ServerTls(pair.cert_file, pair.key_file, ours.ca_file))) as running,
+        serving.channel(running.target, ours.client(pair)) as channel,
     ):
         assert await answers(open_call(channel, "UnaryUnary")) == ["hello"]
 
