@@ -17,7 +17,7 @@ from structlog.processors import format_exc_info
 from structlog.typing import EventDict
 
 from serving.telemetry.output import STDERR, Output, occupy_standard_descriptors
-from serving.telemetry.withheld import withhold_headers
+from serving.telemetry.withheld import withhold_headers, without_secrets
 
 # A message of 256 records names them in 55 KiB at most. A longer line says too much in one of its texts.
 LINE_CHARS_MAX = 64 * 1024
@@ -73,6 +73,7 @@ class ForeignLines(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
+        record = without_secrets(record)
         event = {name: value for name, value in vars(record).items() if name not in STANDARD}
         event["event"] = message_of(record)
         if record.exc_info:
