@@ -7,11 +7,11 @@ import sys
 
 # Idle, each takes some 10 KiB: 80 MiB together.
 CONNECTIONS_MAX = 8192
-# Of the address for probes: one for each of a few kubelets and balancers.
-PROBES_MAX = 64
-# What else is open: some 30 files from the start, 16 live segments, a reader on each of 32 threads, probes, and the
-# connections to the other server, a database and whoever reads metrics. Rather half as much again.
-OWN_FILES_MAX = 256
+# Of the address for probes: a few kubelets and balancers, and room beside those who connect and say nothing.
+PROBES_MAX = 256
+# What else is open: probes, and some 30 files from the start, 16 live segments, a reader on each of 32 threads, and the
+# connections to the other server, a database and whoever reads metrics. Of the latter rather half as much again.
+OWN_FILES_MAX = PROBES_MAX + 192
 
 
 def connections_max() -> int:

@@ -32,6 +32,23 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 2),
 )
 
+# Of the address for probes, where anybody may connect and nobody needs to stay: a kubelet connects for each probe, a
+# balancer that watches connects again. Whoever fills it keeps a probe out for a few seconds, not for minutes.
+PROBES_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Less than a kubelet takes to give up: three probes, ten seconds apart. A probe itself takes milliseconds.
+    ("grpc.max_connection_idle_ms", 10_000),
+    # Of those who keep a call open, as a watcher does. What is left of a unary call is milliseconds.
+    ("grpc.max_connection_age_ms", 60_000),
+    ("grpc.max_connection_age_grace_ms", 1_000),
+)
+
+
+def probes_options(connections_max: int) -> tuple[tuple[str, int], ...]:
+    """For so many connections, none of which stays."""
+    replaced = {name for name, _ in PROBES_OPTIONS}
+    kept = [option for option in server_options(connections_max) if option[0] not in replaced]
+    return (*kept, *PROBES_OPTIONS)
+
 
 def server_options(connections_max: int) -> tuple[tuple[str, int], ...]:
     """For so many connections; whoever comes when they are there is closed at once."""

@@ -23,7 +23,7 @@ from serving.descriptors import PROBES_MAX, connections_max
 from serving.files import Reloaded
 from serving.health import Health
 from serving.listener import Listener
-from serving.options import server_options
+from serving.options import probes_options, server_options
 from serving.reflection import add_reflection
 from serving.security import OPEN, Security, refusing
 from serving.tasks import beside
@@ -118,7 +118,7 @@ async def probed(maybe_listen: str | None, health: Guard) -> AsyncIterator[int]:
     if maybe_listen is None:
         yield 0
         return
-    probes = Listener(maybe_listen, health, server_options(PROBES_MAX))
+    probes = Listener(maybe_listen, health, probes_options(PROBES_MAX))
     try:
         await probes.start()
         async with beside(probes.run()):

@@ -21,7 +21,7 @@ GROWTH_BYTES_MAX = 20 * MIB
 REPLAY = "/omen.v1.LedgerService/Replay"
 FILLED_BYTES = 12 * MIB
 UNREAD_REPLAYS = 2
-FILES_MAX = 400
+FILES_MAX = 600
 HEADERS_BYTES_TAKEN = 15 * 1024  # of 16 KiB, of which those of any call take some
 # gRPC lets up to 3,000 calls wait to be picked up, whether they are reset or not, and refuses more. After 130,000
 # resets 80 MB were seen, to which 40,000 more added nothing.
