@@ -136,9 +136,10 @@ def certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
         raise ValueError(f"{path} holds no PEM certificate")
     try:
         found = x509.load_pem_x509_certificates(pem)
+        names = {each.subject for each in found} | {each.issuer for each in found}  # decoded when they are asked for
     except (ValueError, x509.InvalidVersion):
-        found = []
-    if len(found) != begun:  # the library steps over one that has no end
+        found, names = [], set()
+    if len(found) != begun or not names:  # the library steps over one that has no end
         raise ValueError(f"{path} holds a certificate that is damaged or half written")
     return found
 

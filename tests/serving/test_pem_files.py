@@ -86,11 +86,17 @@ def test_a_key_that_is_bound_to_rsa_pss_is_refused(tmp_path: Path) -> None:
         read_pair(pair.cert_file, pair.key_file)
 
 
+def with_a_name_that_is_no_text(pem: bytes) -> bytes:
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    return x509.load_der_x509_certificate(der.replace(b"others", b"\xff" * 6)).public_bytes(Encoding.PEM)
+
+
 HALF_WRITTEN: dict[str, Callable[[bytes], bytes]] = {
     "without an end": lambda pem: pem[: len(pem) // 2],
     "of a few bytes": lambda pem: pem[:15],
     "no base64": lambda pem: pem.replace(b"M", b"!"),
     "no certificate": lambda pem: pem[:40] + pem[60:],
+    "with a name that is no text": with_a_name_that_is_no_text,
     "of OpenSSL's own kind": lambda pem: pem.replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE"),
 }
 
