@@ -2,7 +2,7 @@
 
 A request whose path is no UTF-8 ends gRPC's server, key or no key: grpcio decodes the path where nothing catches, and
 closes the port while the process lives on. Nothing of ours sees the request before. So another server takes the address
-at once; calls that are open go on.
+at once, and calls that are open go on. One that begins in that very moment may hear nothing until its deadline.
 """
 
 import asyncio

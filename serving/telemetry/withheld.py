@@ -1,5 +1,6 @@
 """What other libraries must not tell."""
 
+import asyncio
 import logging
 import re
 
@@ -26,13 +27,16 @@ HARMLESS = re.compile(r"[Ss]pans?|OTEL_[A-Z_]+")
 def withhold_headers() -> None:
     """gRPC logs the value of each header that is no UTF-8, with a traceback: it may be a key, and anybody may send it.
 
-    The call has its own line.
+    The call has its own line. Of a path that is none, asyncio tells the rest; the line is `listener_replaced`.
     """
     logging.getLogger(DECODER).addFilter(tells_no_header)
+    logging.getLogger(asyncio.__name__).addFilter(tells_no_header)
 
 
 def tells_no_header(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(SAID_OF_A_HEADER)
+    told = (record.msg, *(record.exc_info or ()))
+    is_of_a_path = any(isinstance(each, UnicodeDecodeError) for each in told)
+    return not (is_of_a_path or str(record.msg).startswith(SAID_OF_A_HEADER))
 
 
 def without_secrets(record: logging.LogRecord) -> logging.LogRecord:

@@ -1,6 +1,7 @@
 """A request that ends gRPC's own server ends nothing of ours."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,6 +13,7 @@ import serving
 from contract.errors import Reason
 from serving.security import Security
 from tests.hostile.http2 import Kind, call_headers, connected, opening
+from tests.serving.child import child
 from tests.serving.probe import Context, Probe, answers, failure, mount, open_call
 
 NO_TEXT = b"/\xff"
@@ -61,11 +63,32 @@ async def test_calls_that_are_open_go_on_and_end_with_the_server_as_others_do() 
             channel = await after.enter_async_context(serving.channel(running.target))
             unary = asyncio.ensure_future(answers(open_call(channel, "UnaryUnary", "kept")))
             await probe.reached(entered=1)
-            await asyncio.to_thread(send_a_path_that_is_no_text, running.port)
-            may_answer.set()
-            assert await unary == ["kept"]
-            may_answer.clear()
-            stream = asyncio.ensure_future(failure(open_call(channel, "StreamStream")))
+            waiting, may_answer = may_answer, asyncio.Event()
+            cut = asyncio.ensure_future(failure(open_call(channel, "StreamStream")))
             await probe.reached(entered=2)
-        assert (await stream).reason == Reason.SHUTTING_DOWN
+            await asyncio.to_thread(send_a_path_that_is_no_text, running.port)
+            waiting.set()
+            assert await unary == ["kept"]
+        assert (await cut).reason == Reason.SHUTTING_DOWN
     assert probe.left == 2
+
+
+def test_the_path_itself_is_told_nowhere() -> None:
+    source = """
+import threading
+from tests.serving.probe import Probe, mount
+from tests.serving.test_listener import send_a_path_that_is_no_text
+serving.configure_logging()
+async def main():
+    async with serving.serve("127.0.0.1:0", [mount(Probe())], domain="omen.v1") as running:
+        await asyncio.to_thread(send_a_path_that_is_no_text, running.port)
+        async with serving.channel(running.target) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+serving.run(main())
+"""
+    with child(source) as process:
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert [line["event"] for line in lines] == ["listener_replaced"]
+    assert "xff" not in err
