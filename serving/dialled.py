@@ -17,7 +17,7 @@ from weakref import WeakSet
 import grpc
 
 from serving.access.gate import KEY_HEADER
-from serving.files import Reloaded
+from serving.files import Reloaded, read_regular
 from serving.security import ClientSecurity, refusing
 from serving.telemetry.call_meters import CallMeters, MethodMeter
 from serving.telemetry.traces import trace_headers
@@ -220,7 +220,7 @@ def maybe_key(maybe_file: Path | None) -> Reloaded[str] | None:
 
 def read_key(file: Path) -> str:
     """Raises OSError, and ValueError without a word of what the file holds."""
-    found = KEY.fullmatch(file.read_bytes())
+    found = KEY.fullmatch(read_regular(file))
     if found is None:
         raise ValueError(f"{file} does not hold one API key")
     return found[1].decode()

@@ -3,7 +3,9 @@
 Keys are revoked and certificates replaced without a restart.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -21,6 +23,19 @@ log = structlog.get_logger(__name__)
 def keep_private() -> None:
     """Whatever this process makes from now on is for its owner alone: files have mode 0600, directories 0700."""
     os.umask(0o077)
+
+
+def read_regular(path: Path, size: int = -1) -> bytes:
+    """All of a file, or its first `size` bytes. OSError, at once, for what is no regular file.
+
+    A FIFO would wait for somebody to write, and everything else with it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with open(descriptor, "rb") as file:
+        return file.read(size)
 
 
 class Reloaded(Generic[T]):

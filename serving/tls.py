@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
-from serving.files import Reloaded
+from serving.files import Reloaded, read_regular
 
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -111,7 +111,7 @@ def configuration(pair: PemPair, client_ca: bytes | None) -> grpc.ServerCertific
 
 def read_pair(cert_file: Path, key_file: Path) -> PemPair:
     """Raises OSError, and ValueError, without a word of what the files hold, unless they belong together."""
-    chain, key = certificates(cert_file, cert_file.read_bytes()), private_key(key_file, key_file.read_bytes())
+    chain, key = certificates(cert_file, read_regular(cert_file)), private_key(key_file, read_regular(key_file))
     if not is_of(chain[0], key):
         raise ValueError(f"{key_file} is not the key of {cert_file}")
     if chain[0].public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
@@ -121,7 +121,7 @@ def read_pair(cert_file: Path, key_file: Path) -> PemPair:
 
 def read_ca(ca_file: Path) -> bytes:
     """One certificate or several. Raises OSError, ValueError."""
-    return encoded(certificates(ca_file, ca_file.read_bytes()))
+    return encoded(certificates(ca_file, read_regular(ca_file)))
 
 
 def encoded(chain: Sequence[x509.Certificate]) -> bytes:

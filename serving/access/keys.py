@@ -18,6 +18,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from contract.scopes import Scope
+from serving.files import read_regular
 
 KEYS_MAX = 1000  # a hundred teams with ten keys; a file beyond it is something else
 FILE_BYTES_MAX = 1024 * 1024  # a kilobyte for each key, three times what the largest needs
@@ -67,8 +68,7 @@ class KeyFile(BaseModel):
 
 def read_keys(path: Path) -> Sequence[ApiKey]:
     """Raises OSError, or ValueError with the place of each flaw and none of the file's contents."""
-    with path.open("rb") as file:
-        data = file.read(FILE_BYTES_MAX + 1)
+    data = read_regular(path, FILE_BYTES_MAX + 1)
     if len(data) > FILE_BYTES_MAX:
         raise ValueError(f"{path} is no file of keys: it is larger than {FILE_BYTES_MAX} bytes")
     try:

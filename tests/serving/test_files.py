@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from serving.files import Reloaded, keep_private
+from riskcast_server.store import StoreRefused, schema_versions
+from serving.access.keys import read_keys
+from serving.dialled import read_key
+from serving.files import Reloaded, keep_private, read_regular
+from serving.tls import read_ca, read_pair
 
 
 class Reader:
@@ -103,3 +107,34 @@ def test_what_a_command_makes_is_for_its_owner_alone(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("directory", "file")] == [0o700, 0o600]
+
+
+def test_a_file_is_read_whole_or_as_far_as_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert (read_regular(tmp_path / "file"), read_regular(tmp_path / "file", 2)) == (b"12345", b"12")
+
+
+PAIR = Path(__file__)
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "keys": read_keys,
+    "key": read_key,
+    "certificate": lambda path: read_pair(path, PAIR),
+    "private key": lambda path: read_pair(PAIR, path),
+    "authority": read_ca,
+    "store": schema_versions,
+}
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("reader", READERS)
+def test_what_would_wait_for_a_writer_is_refused_at_once(reader: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises((OSError, StoreRefused), match="no regular file"):
+        READERS[reader](tmp_path / "fifo")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no regular file") as refused:
+        read_regular(tmp_path)
+    assert refused.value.filename == str(tmp_path)

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from riskcast_server.store.contract import StoreInUse, StoreRefused
 from riskcast_server.store.schema import migrations, newer_schema
+from serving.files import read_regular
 
 SYNCHRONOUS_FULL = 2  # what PRAGMA synchronous answers for FULL
 
@@ -112,8 +113,8 @@ def schema_versions(path: Path) -> tuple[int, int]:
 
     What is in its log alone is not seen: a server that was killed while it brought the schema up to date.
     """
-    with refusing(path), path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
+    with refusing(path):
+        header = read_regular(path, HEADER_BYTES)
     if header and not header.startswith(MAGIC):
         raise StoreRefused(f"{path} cannot be used: file is not a database")
     return int.from_bytes(header[USER_VERSION], "big"), len(migrations("riskcast_server.store.sqlite"))
