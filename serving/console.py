@@ -22,6 +22,7 @@ from serving.addresses import ListenError
 from serving.lifecycle import run
 from serving.security import SecurityRefused
 from serving.settings import SettingsRefused
+from serving.terminal import visible
 
 T = TypeVar("T")
 
@@ -97,8 +98,8 @@ class Printer:
             for column in self._columns:
                 table.add_column(column, overflow="fold")
             for row in self._rows:
-                table.add_row(*(str(row.get(column, "")) for column in self._columns))
-            # What others wrote is shown as it is: brackets and colons in a title are no markup.
+                table.add_row(*(visible(str(row.get(column, ""))) for column in self._columns))
+            # Brackets and colons in a title are no markup.
             width = None if sys.stdout.isatty() else PIPED_COLUMNS
             Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
@@ -114,8 +115,8 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal."""
-    sys.stderr.write(f"{text}\n")
+    """One line, or a few of our own, for the person at the terminal; `text` may hold what others wrote."""
+    sys.stderr.write(visible(text, kept="\n") + "\n")
 
 
 def finish(code: Exit) -> None:
@@ -149,12 +150,12 @@ def failures_told() -> Iterator[None]:
 
 
 def described(error: grpc.aio.AioRpcError) -> str:
-    """An error of a call in one line, its first violations included."""
+    """An error of a call in one line that moves no terminal, its first violations included."""
     rich = ErrorDetails.from_trailing_metadata(error.trailing_metadata())
     if rich is None:
-        return f"{error.code().name}: {error.details()}"
+        return visible(f"{error.code().name}: {error.details()}")
     violations = "; ".join(f"{each.field} {each.description}" for each in rich.violations[:VIOLATIONS_SHOWN_MAX])
-    return f"{rich.reason}: {violations or error.details()}"
+    return visible(f"{rich.reason}: {violations or error.details()}")
 
 
 def fields(message: Message) -> dict[str, object]:

@@ -18,6 +18,7 @@ from structlog.typing import EventDict
 
 from serving.telemetry.output import STDERR, Output, occupy_standard_descriptors
 from serving.telemetry.withheld import withhold_headers, without_secrets
+from serving.terminal import visible
 
 # A message of 256 records names them in 55 KiB at most. A longer line says too much in one of its texts.
 LINE_CHARS_MAX = 64 * 1024
@@ -117,7 +118,7 @@ def console_lines() -> Render:
     def line(name: str, level: str, event: EventDict) -> bytes:
         with_traceback(event)
         event = {"timestamp": now(), "level": level, "logger": name, **shortened(event)}
-        told = render(None, level, {key: visible(value, key) for key, value in event.items()})
+        told = render(None, level, {key: readable(value, key) for key, value in event.items()})
         return f"{told}\n".encode("utf-8", "backslashreplace")
 
     return line
@@ -155,12 +156,9 @@ def short(text: str) -> str:
     return text if len(text) <= TEXT_CHARS_MAX else f"{text[:half]} […] {text[-half:]}"
 
 
-def visible(value: object, key: str) -> object:
+def readable(value: object, key: str) -> object:
     """A text that moves no terminal; only a traceback has lines."""
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    kept = "\n" if key == "exception" else ""
-    return "".join(each if each.isprintable() or each in kept else repr(each)[1:-1] for each in value)
+    return visible(value, kept="\n" if key == "exception" else "") if isinstance(value, str) else value
 
 
 def shown(value: object) -> str:

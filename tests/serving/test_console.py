@@ -8,7 +8,7 @@ import typer
 
 from contract.errors import CODES, ContractError, Reason, Violation, invalid_signal
 from serving.addresses import ListenError
-from serving.console import EXITS, Exit, Output, Printer, described, finish, run_command
+from serving.console import EXITS, Exit, Output, Printer, described, finish, run_command, say
 from serving.settings import SettingsRefused
 from tests.serving.probe import Context, Probe, open_call, responses, served
 
@@ -50,6 +50,17 @@ def test_a_table_has_a_heading_and_a_line_per_row(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("text", ["[bold]x", "a [/closing] tag", ":smile:", "[link=http://x]y[/link]", "1.5 True None"])
 def test_what_others_wrote_is_shown_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert text in printed(Output.TABLE, capsys, [{"name": text}])
+
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\n\u202egnp.exe"
+HARMLESS = r"\x1b[2J\x1b]0;owned\x07\x9b31m\r\n\u202egnp.exe"
+
+
+def test_what_others_wrote_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert HARMLESS in printed(Output.TABLE, capsys, [{"name": HOSTILE}])
+    assert json.loads(printed(Output.JSON, capsys, [{"name": HOSTILE}])) == [{"name": HOSTILE}]
+    say(f"first {HOSTILE}")
+    assert capsys.readouterr().err == f"first {HARMLESS}\n".replace(r"\n", "\n")
 
 
 def test_data_may_say_more_than_the_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +132,12 @@ def test_a_line_shows_at_most_five_violations(capsys: pytest.CaptureFixture[str]
     assert "field4 is wrong" in said
     assert "field5" not in said
     assert len(said.splitlines()) == 1
+
+
+def test_an_error_of_a_call_is_one_line_whatever_its_server_says(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        run_command(failing(ContractError(Reason.INVALID_SIGNAL, HOSTILE)))
+    assert capsys.readouterr().err == f"INVALID_SIGNAL: {HARMLESS}\n"
 
 
 def test_an_error_that_is_not_rich_shows_its_code() -> None:
