@@ -73,19 +73,20 @@ def maybe_folder(url: str) -> Path | None:
 
 
 async def check_store(settings: RiskcastSettings) -> Check:
-    """Whether the schema fits and a commit goes through, of what changes nothing."""
+    """Whether the schema fits and a commit goes through, of a lease that is taken and let go."""
     try:
         if told := to_come(maybe_file_of(settings.database_url)):
             return Check("store", Outcome.OK, told)
         store = open_store(
             settings.database_url,
             timeout_s=STORE_TIMEOUT_S,
+            lock_wait_s=0,
             statements_cached=settings.database_statements_cached,
         )
         async with store as opened:
             await opened.runs.lease(PROBE, str(uuid4()), 0)
-    except StoreInUse as in_use:
-        return Check("store", Outcome.OK, f"{in_use}: it was left alone")
+    except StoreInUse:
+        return Check("store", Outcome.OK, "in use by a RiskCast: left alone")
     except (StoreRefused, ContractError) as refused:
         return Check("store", Outcome.FAILED, str(refused))
     return Check("store", Outcome.OK, "the schema fits, and a commit went through")
@@ -98,9 +99,9 @@ def to_come(maybe_file: Path | None) -> str:
     file = maybe_file
     if not file.parent.is_dir():
         raise StoreRefused(f"no directory {file.parent}")
-    if not file.exists():
-        return f"{file} is yet to be made"
     found, known = schema_versions(file)
+    if found is None:
+        return f"{file} is yet to be made"
     return f"{file} has schema version {found}: brought up to {known} at the next start" if found < known else ""
 
 

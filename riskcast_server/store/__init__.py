@@ -44,14 +44,22 @@ __all__ = [
 
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
+IN_MEMORY = ":memory:"  # what SQLite takes for no file at all: nothing would survive the process
 UNKNOWN = "the database URL must be sqlite:///path or postgresql://user:password@host/database"
 
 TIMEOUT_S = 10.0  # how long a verb waits for a lock or an answer
+# How long a server waits for whoever has its file: `riskcast check` has it for tens of milliseconds, on a slow disk for
+# some hundred, and a server that is replaced lets go as its process ends.
+LOCK_WAIT_S = 2.0
 STATEMENTS_CACHED = 100  # of a connection; 0 where the next statement may run in another session: behind a pooler
 
 
 def open_store(
-    url: str, *, timeout_s: float = TIMEOUT_S, statements_cached: int = STATEMENTS_CACHED
+    url: str,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    lock_wait_s: float = LOCK_WAIT_S,
+    statements_cached: int = STATEMENTS_CACHED,
 ) -> AbstractAsyncContextManager[Store]:
     """Opens; closes on leaving. An older SQLite schema is brought up to date; in PostgreSQL `migrate_store` does that.
 
@@ -60,7 +68,7 @@ def open_store(
     """
     if url.startswith(POSTGRES):
         return open_postgres(url, timeout_s, statements_cached)
-    return open_sqlite(_path(url), timeout_s)
+    return open_sqlite(_path(url), timeout_s, lock_wait_s)
 
 
 async def migrate_store(url: str, *, statements_cached: int = STATEMENTS_CACHED) -> None:
@@ -68,7 +76,7 @@ async def migrate_store(url: str, *, statements_cached: int = STATEMENTS_CACHED)
     if url.startswith(POSTGRES):
         await migrate(url, statements_cached=statements_cached)
     else:
-        async with open_sqlite(_path(url), TIMEOUT_S):
+        async with open_sqlite(_path(url), TIMEOUT_S, LOCK_WAIT_S):
             pass
 
 
@@ -88,6 +96,7 @@ def maybe_file_of(url: str) -> Path | None:
 
 
 def _path(url: str) -> str:
-    if not url.startswith(SQLITE) or url == SQLITE:
+    path = url.removeprefix(SQLITE)
+    if not url.startswith(SQLITE) or path in ("", IN_MEMORY):
         raise StoreUnknown(UNKNOWN)
-    return url.removeprefix(SQLITE)
+    return path

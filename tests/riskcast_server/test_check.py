@@ -5,11 +5,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bench.postgres import Postgres
 from riskcast_server.cli.check import check_store, checks_of
 from riskcast_server.settings import RiskcastSettings
-from riskcast_server.store import migrate_store, schema_versions
+from riskcast_server.store import StoreUnknown, migrate_store, open_store, schema_versions
 from serving.checks import Check, Outcome
 from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import event
@@ -54,6 +55,47 @@ async def test_a_store_beside_its_server_is_left_alone_or_committed_to(database:
         assert check.outcome is Outcome.OK
         assert ("left alone" in check.seen) == database.url.startswith("sqlite")
         await server.ingest(event(1))
+
+
+async def test_a_store_whose_server_has_just_made_it_is_in_use(tmp_path: Path) -> None:
+    async with riskcast(tmp_path):
+        check = await looked_at(url(tmp_path))
+    assert (check.outcome, check.seen) == (Outcome.OK, "in use by a RiskCast: left alone")
+
+
+async def test_what_a_killed_server_left_in_its_log_alone_is_seen(tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    async with riskcast(tmp_path) as server:
+        await server.ingest(event(1))
+        for name in names_in(tmp_path):
+            if name.startswith(file_of(tmp_path).name):
+                (killed / name).write_bytes((tmp_path / name).read_bytes())
+    check = await looked_at(url(killed))
+    assert (check.outcome, check.seen) == (Outcome.OK, "the schema fits, and a commit went through")
+    async with riskcast(killed) as server:
+        assert await server.count() == 1
+
+
+async def test_a_start_waits_for_a_check_that_has_the_file_and_no_check_waits(tmp_path: Path) -> None:
+    with FileLock(f"{file_of(tmp_path)}.lock"):
+        start = asyncio.create_task(started(url(tmp_path)))
+        assert (await looked_at(url(tmp_path))).seen == "in use by a RiskCast: left alone"
+        await asyncio.sleep(0)  # it tries
+        assert not start.done()
+    await start
+
+
+async def started(database_url: str) -> None:
+    async with open_store(database_url):
+        pass
+
+
+@pytest.mark.parametrize("database_url", ["sqlite:///:memory:", "sqlite:///"])
+async def test_no_file_is_no_store_for_the_check_and_the_start(database_url: str) -> None:
+    assert (await looked_at(database_url)).outcome is Outcome.FAILED
+    with pytest.raises(StoreUnknown):
+        await started(database_url)
 
 
 async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:

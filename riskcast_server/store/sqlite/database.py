@@ -47,9 +47,9 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, path: Path, busy_timeout_s: float) -> AsyncIterator[Self]:
+    async def opened(cls, path: Path, busy_timeout_s: float, lock_wait_s: float) -> AsyncIterator[Self]:
         """StoreRefused in one line when another RiskCast has the file, or it cannot be used safely."""
-        with locked(path):
+        async with locked(path, lock_wait_s):
             database = cls(path, busy_timeout_s)
             try:
                 await database._open(may_create=True)

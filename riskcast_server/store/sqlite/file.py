@@ -3,14 +3,15 @@
 WAL with synchronous=FULL is what survives a power cut; every other combination has lost acknowledged commits in trials.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import aiosqlite
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from riskcast_server.store.contract import StoreInUse, StoreRefused
 from riskcast_server.store.schema import migrations, newer_schema
@@ -24,14 +25,41 @@ HEADER_BYTES = 100
 USER_VERSION = slice(60, 64)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """The file is ours alone. StoreInUse in one line when another RiskCast has it."""
-    with ExitStack() as stack:
-        with refusing(path):
-            path.parent.stat()  # FileLock would make the directory, and a mistyped path would become an empty store
-            stack.enter_context(FileLock(f"{path}.lock", timeout=0))
+# How soon a lock that was let go is noticed, well within the time that anybody waits for one.
+LOCK_POLL_S = 0.05
+
+
+@asynccontextmanager
+async def locked(path: Path, wait_s: float) -> AsyncIterator[None]:
+    """The file is ours alone. StoreInUse in one line when another RiskCast still has it after `wait_s`."""
+    with refusing(path):
+        path.parent.stat()  # FileLock would make the directory, and a mistyped path would become an empty store
+        lock = lock_of(path)
+        await _acquire(lock, wait_s)
+    try:
         yield
+    finally:
+        lock.release()
+
+
+async def _acquire(lock: BaseFileLock, wait_s: float) -> None:
+    """Timeout in the end. FileLock would wait too, and the event loop with it."""
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + wait_s
+    while True:
+        try:
+            lock.acquire()
+        except Timeout:
+            if loop.time() >= ends_at:
+                raise
+            await asyncio.sleep(LOCK_POLL_S)
+        else:
+            return
+
+
+def lock_of(path: Path) -> BaseFileLock:
+    """Given up at once when another has it."""
+    return FileLock(f"{path}.lock", timeout=0)
 
 
 @asynccontextmanager
@@ -108,16 +136,29 @@ async def make_durable(writer: aiosqlite.Connection, path: Path) -> None:
         raise StoreRefused(f"{path} takes no write-ahead log that is synced: commits would not survive a power cut")
 
 
-def schema_versions(path: Path) -> tuple[int, int]:
-    """Of the file and of this program, without opening it as a database. StoreRefused when it is none.
+def schema_versions(path: Path) -> tuple[int | None, int]:
+    """Of the file, None if there is none, and of this program.
 
-    What is in its log alone is not seen: a server that was killed while it brought the schema up to date.
+    StoreInUse while a RiskCast has it, or is about to make it; StoreRefused when it is no database.
+
+    Nothing is made where none has run, and no file that has no log is opened as a database.
     """
-    with refusing(path):
-        header = read_regular(path, HEADER_BYTES)
+    with ExitStack() as stack, refusing(path):
+        lock = lock_of(path)
+        if Path(lock.lock_file).exists():
+            stack.enter_context(lock)
+        return _version_of(path) if path.exists() else None, len(migrations("riskcast_server.store.sqlite"))
+
+
+def _version_of(path: Path) -> int:
+    """What a server has left in the log when it was killed counts, as it does at the next start."""
+    header = read_regular(path, HEADER_BYTES)
     if header and not header.startswith(MAGIC):
         raise StoreRefused(f"{path} cannot be used: file is not a database")
-    return int.from_bytes(header[USER_VERSION], "big"), len(migrations("riskcast_server.store.sqlite"))
+    if not log_of(path).exists():
+        return int.from_bytes(header[USER_VERSION], "big")
+    with closing(sqlite3.connect(uri(path, "ro"), uri=True)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 async def _migrate(writer: aiosqlite.Connection, path: Path) -> None:

@@ -149,9 +149,9 @@ FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE 
 
 
 @asynccontextmanager
-async def open_sqlite(path: str, busy_timeout_s: float) -> AsyncIterator["SqliteStore"]:
+async def open_sqlite(path: str, busy_timeout_s: float, lock_wait_s: float = 0) -> AsyncIterator["SqliteStore"]:
     """StoreRefused when another RiskCast has the file, or it cannot be used safely."""
-    async with Database.opened(Path(path), busy_timeout_s) as database:
+    async with Database.opened(Path(path), busy_timeout_s, lock_wait_s) as database:
         runs = SqliteRuns(database)
         try:
             await runs.release_all()
