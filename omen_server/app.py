@@ -26,7 +26,7 @@ from omen_server.emission import Emitter
 from omen_server.intake import Intake
 from omen_server.journal import Journal, open_journal
 from omen_server.metrics import DeliveryState, LedgerState, OmenMetrics
-from omen_server.pause import PauseSwitch, open_pause_switch
+from omen_server.pause import DELIVERY_FILE, PauseSwitch, open_pause_switch
 from omen_server.scrub import scrub
 from omen_server.sealing import seal_due
 from omen_server.services.delivery import DeliveryService
@@ -64,7 +64,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
         serving.channel(settings.riskcast_target, settings.riskcast_security(), metrics.calls_made) as riskcast,
         open_journal(settings.ledger_dir, metrics=metrics.ledger) as journal,
         open_signal_index(settings.ledger_dir, journal) as index,
-        open_pause_switch(settings.ledger_dir / "delivery.db") as pause,
+        open_pause_switch(settings.ledger_dir / DELIVERY_FILE) as pause,
     ):
         delivery = Delivery(
             journal,

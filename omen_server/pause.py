@@ -2,16 +2,18 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import aiosqlite
 import structlog
 
 from contract.errors import ContractError, Reason
+from serving.files import read_regular
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pause (
@@ -22,6 +24,9 @@ CREATE TABLE IF NOT EXISTS pause (
 """
 
 
+SELECT = "SELECT reason, paused_at FROM pause"
+
+DELIVERY_FILE = "delivery.db"  # in the directory of the ledger
 RETRY_DELAY_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -95,14 +100,32 @@ async def open_pause_switch(path: Path) -> AsyncIterator[PauseSwitch]:
     async with aiosqlite.connect(path, isolation_level=None) as database:  # each statement commits by itself
         try:
             pause = await _read(database)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise PauseUnreadable(f"{path}: whether delivery is paused cannot be read: {error}") from error
         yield PauseSwitch(database, pause)
+
+
+def kept_pause(path: Path) -> Pause | None:
+    """What a start would find in the file, which is left as it is. Raises PauseUnreadable, and OSError for a FIFO."""
+    if not path.exists():
+        return None
+    read_regular(path, 0)
+    # Without a log nobody has it open, and SQLite is to make none.
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as database:
+            is_made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'pause'").fetchone()
+            return _pause_of(database.execute(SELECT).fetchall() if is_made else [])
+    except (sqlite3.Error, ValueError) as error:
+        raise PauseUnreadable(f"{path}: whether delivery is paused cannot be read: {error}") from error
+
+
+def _pause_of(rows: Sequence[tuple[str, str]]) -> Pause | None:
+    return Pause(rows[0][0], datetime.fromisoformat(rows[0][1]).astimezone(UTC)) if rows else None
 
 
 async def _read(database: aiosqlite.Connection) -> Pause | None:
     await database.execute("PRAGMA journal_mode = WAL")
     await database.execute("PRAGMA synchronous = FULL")
     await database.execute(SCHEMA)
-    rows = list(await database.execute_fetchall("SELECT reason, paused_at FROM pause"))
-    return Pause(rows[0][0], datetime.fromisoformat(rows[0][1]).astimezone(UTC)) if rows else None
+    return _pause_of([(reason, paused_at) for reason, paused_at in await database.execute_fetchall(SELECT)])

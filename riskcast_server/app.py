@@ -31,6 +31,7 @@ from riskcast_server.services.signals import SignalService
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import Store, maybe_file_of, open_store
 from serving import Mount
+from serving.dialled import refuse_unusable
 from serving.tasks import beside, first_of
 from serving.telemetry.call_meters import CallMeters
 from serving.telemetry.collector import recorded
@@ -84,6 +85,7 @@ async def serve(settings: RiskcastSettings, stop: asyncio.Event, on_ready: Calla
 async def ledgers(settings: RiskcastSettings, calls_made: CallMeters) -> AsyncIterator[list[LedgerClient]]:
     """A channel to each; it connects when first used. Raises SecurityRefused."""
     security = settings.omen_security()
+    refuse_unusable(security)  # without an OMEN too: what is set is wanted
     async with AsyncExitStack() as stack:
         channels = [serving.channel(each, security, calls_made) for each in settings.omen_targets]
         yield [

@@ -1,6 +1,6 @@
 """What the command `check` of both servers looks at, before a start or beside a running server.
 
-Looking changes nothing. Each check is one line: what was seen, what speaks against it, or why it failed.
+Looking changes nothing that is stored. Each check is one line: what was seen, what speaks against it, or why it failed.
 """
 
 import enum
@@ -26,6 +26,7 @@ from serving.exposure import is_exposed
 from serving.health import READY, SERVING
 from serving.security import ClientSecurity, Security, SecurityRefused
 from serving.settings import S, SettingsRefused, load
+from serving.telemetry.collector import recording_to
 from serving.tls import ServerTls, certificates, read_ca, read_pair
 
 COLUMNS = ("check", "outcome", "seen")
@@ -181,6 +182,18 @@ def check_tls(maybe_tls: ServerTls | None, now: datetime) -> Check:
     return checked("TLS", look)
 
 
+def check_traces(maybe_endpoint: str | None, service: str) -> Check:
+    """Whether spans could be sent. Nothing is sent, and the address is not shown."""
+
+    def look() -> Seen:
+        if maybe_endpoint is None:
+            return "no collector: no spans are recorded", ()
+        recording_to(maybe_endpoint, service)
+        return "a collector is set, and OpenTelemetry is installed", ()
+
+    return checked("traces", look)
+
+
 def validity(path: Path, found: Sequence[Certificate], now: datetime) -> list[str]:
     """What an operator should know of the longest valid one. Raises ValueError when none is valid."""
     valid = [each for each in found if each.not_valid_before_utc <= now < each.not_valid_after_utc]
@@ -193,20 +206,24 @@ def validity(path: Path, found: Sequence[Certificate], now: datetime) -> list[st
 
 
 async def check_peer(
-    name: str, target: str, security: ClientSecurity, ask: Callable[[grpc.aio.Channel], Awaitable[str]]
+    name: str,
+    target: str,
+    security: ClientSecurity,
+    ask: Callable[[grpc.aio.Channel], Awaitable[str]],
+    without: str = "",
 ) -> Check:
     """Whether the server there is ready, and takes our key: health answers without one, so something is asked too.
 
-    `ask` says what it saw, and raises AioRpcError.
+    `ask` says what it saw, and raises AioRpcError. `without` says what the server does while its peer is not there.
     """
     try:
         async with connected(target, security) as channel:
             request = health_pb2.HealthCheckRequest(service=READY)
             answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=CALL_TIMEOUT_S)
             if answer.status != SERVING:
-                return Check(name, Outcome.FAILED, f"{target} is not ready")
+                return Check(name, Outcome.FAILED, "; ".join(filter(None, (f"{target} is not ready", without))))
             return Check(name, Outcome.OK, f"{target}: {await ask(channel)}")
     except grpc.aio.AioRpcError as error:
-        return Check(name, Outcome.FAILED, f"{target}: {described(error)}")
+        return Check(name, Outcome.FAILED, "; ".join(filter(None, (f"{target}: {described(error)}", without))))
     except SecurityRefused as error:
         return Check(name, Outcome.FAILED, str(error))

@@ -213,6 +213,14 @@ def counting(maybe_convert: Convert | None, count: Callable[[], None]) -> Conver
     return counted
 
 
+def refuse_unusable(security: ClientSecurity) -> None:
+    """Raises SecurityRefused if the key or the certificates cannot be read, also where nobody is dialled."""
+    with refusing():
+        maybe_key(security.api_key_file)
+        if security.maybe_tls:
+            security.maybe_tls.credentials()
+
+
 def maybe_key(maybe_file: Path | None) -> Reloaded[str] | None:
     """Raises OSError, ValueError."""
     return None if maybe_file is None else Reloaded([maybe_file], lambda: read_key(maybe_file))

@@ -97,13 +97,21 @@ def encode_identity(told: dict[str, Any]) -> bytes:
 
 def establish_ledger_id(disk: Disk, directory: Path, created_at: int) -> str:
     """The identity of this ledger, written once. LedgerDamaged when partitions exist without it."""
-    path = directory / LEDGER_FILE
-    if not disk.exists(path):
-        if partition_names(disk, directory):
-            raise LedgerDamaged(f"{path} is missing beside existing partitions: restore it, never invent a new one")
+    if (known := maybe_ledger_id(disk, directory)) is None:
+        path = directory / LEDGER_FILE
         told = {"format_version": FORMAT_VERSION, "ledger_id": str(uuid.uuid4()), "created_at": created_at}
         disk.close(publish(disk, path, encode_identity(told)))
-    return read_ledger_id(disk, directory)
+    return known or read_ledger_id(disk, directory)
+
+
+def maybe_ledger_id(disk: Disk, directory: Path) -> str | None:
+    """None where there is no ledger yet. LedgerDamaged when partitions exist without it."""
+    path = directory / LEDGER_FILE
+    if disk.exists(path):
+        return read_ledger_id(disk, directory)
+    if partition_names(disk, directory):
+        raise LedgerDamaged(f"{path} is missing beside existing partitions: restore it, never invent a new one")
+    return None
 
 
 def _is_uuid(told: object) -> bool:

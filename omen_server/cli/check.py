@@ -3,19 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import grpc
 import typer
 
 from contract.errors import ErrorDetails, Reason
-from ledger import LedgerSettings
+from ledger import Disk, LedgerError, LedgerSettings
+from ledger.files.layout import maybe_ledger_id
+from omen.v1.signal_service_pb2 import DESCRIPTOR
+from omen_server.pause import DELIVERY_FILE, PauseUnreadable, kept_pause
 from omen_server.settings import OmenSettings
 from riskcast.v1.ingest_service_pb2 import IngestRequest
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from serving.checks import (
     CALL_TIMEOUT_S,
     Check,
+    Seen,
     check_directory,
     check_keys,
     check_listen,
@@ -23,9 +29,15 @@ from serving.checks import (
     check_settings,
     check_space,
     check_tls,
+    check_traces,
+    checked,
     printed,
 )
 from serving.console import Exit, Output, finish, run_command
+from serving.occupancy import check_addresses
+
+SERVICE = DESCRIPTOR.services_by_name["SignalService"].full_name
+WITHOUT_RISKCAST = "OMEN serves all the same, and delivers once it can"
 
 Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
 
@@ -33,7 +45,10 @@ Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the
 def check(output: Format = Output.TABLE) -> None:
     """Look at settings, disk, keys, certificates and RiskCast. Exit code 1 when a check fails.
 
-    Works beside a server and without one, and changes nothing. OMEN serves without RiskCast too.
+    Works beside a server and without one, and changes nothing that is stored. It writes a file without a name to the
+    disk of the ledger, and sends RiskCast an event without anything in it, which is refused.
+
+    OMEN serves without RiskCast too: exit code 1 then says that nothing is delivered.
     """
     is_fine = printed(run_command(_checks()), output)
     finish(Exit.OK if is_fine else Exit.UNEXPECTED)
@@ -47,11 +62,36 @@ async def _checks() -> list[Check]:
 async def checks_of(settings: OmenSettings) -> AsyncIterator[Check]:
     now, security = datetime.now(UTC), settings.security()
     yield check_listen(settings.listen, security)
-    yield await asyncio.to_thread(check_directory, "ledger", settings.ledger_dir)
+    for check in await check_addresses(settings, settings.listen, SERVICE):
+        yield check
+    yield await asyncio.to_thread(check_directory, "disk", settings.ledger_dir)
+    yield checked("ledger", partial(ledger_of, settings.ledger_dir))
+    yield checked("delivery", partial(delivery_of, settings.ledger_dir))
     yield check_space("free space", settings.ledger_dir, LedgerSettings().free_bytes_min)
     yield check_keys(settings.api_keys_file, now)
     yield check_tls(security.tls, now)
-    yield await check_peer("RiskCast", settings.riskcast_target, settings.riskcast_security(), _may_deliver)
+    yield check_traces(settings.traces_endpoint, "omen")
+    yield await check_peer(
+        "RiskCast", settings.riskcast_target, settings.riskcast_security(), _may_deliver, WITHOUT_RISKCAST
+    )
+
+
+def ledger_of(directory: Path) -> Seen:
+    """Raises ValueError, OSError."""
+    try:
+        maybe_id = maybe_ledger_id(Disk(), directory) if directory.is_dir() else None
+    except LedgerError as error:
+        raise ValueError(str(error)) from error
+    return maybe_id or "yet to be made", ()
+
+
+def delivery_of(directory: Path) -> Seen:
+    """Raises ValueError, OSError."""
+    try:
+        pause = kept_pause(directory / DELIVERY_FILE)
+    except PauseUnreadable as error:
+        raise ValueError(str(error)) from error
+    return f"paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC" if pause else "not paused", ()
 
 
 async def _may_deliver(channel: grpc.aio.Channel) -> str:

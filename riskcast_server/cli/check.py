@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import grpc
 from contract.errors import ContractError
 from omen.v1.ledger_service_pb2 import ListPartitionsRequest
 from omen.v1.ledger_service_pb2_grpc import LedgerServiceStub
+from riskcast.v1.ingest_service_pb2 import DESCRIPTOR
 from riskcast_server.cli.connection import Shape
 from riskcast_server.readiness import PROBE
 from riskcast_server.settings import RiskcastSettings
@@ -21,6 +23,7 @@ from serving.checks import (
     MIB,
     Check,
     Outcome,
+    Seen,
     check_directory,
     check_keys,
     check_listen,
@@ -28,19 +31,31 @@ from serving.checks import (
     check_settings,
     check_space,
     check_tls,
+    check_traces,
+    checked,
     printed,
 )
 from serving.console import Exit, Output, finish, run_command
+from serving.dialled import refuse_unusable
+from serving.occupancy import check_addresses
+from serving.security import ClientSecurity
 
 # A write-ahead log grows to some 4 MiB before it is written back, a batch beside a long read to more.
 FREE_BYTES_MIN = 64 * MIB
 STORE_TIMEOUT_S = 5.0
 
+SERVICE = DESCRIPTOR.services_by_name["IngestService"].full_name
+WITHOUT_OMEN = "RiskCast serves all the same"
+
 
 def check(output: Shape = Output.TABLE) -> None:
     """Look at settings, store, keys, certificates and the OMENs. Exit code 1 when a check fails.
 
-    Works beside a server and without one, and changes nothing. RiskCast serves without any OMEN too.
+    Works beside a server and without one, and changes nothing that is stored. It writes, though: a file without a name
+    beside a SQLite store, and a lease in the store that is taken and let go. A SQLite store that a server has is left
+    alone; of one that was killed its log is written back and its leases end, as at the next start.
+
+    RiskCast serves without any OMEN too.
     """
     is_fine = printed(run_command(_checks()), output)
     finish(Exit.OK if is_fine else Exit.UNEXPECTED)
@@ -54,14 +69,19 @@ async def _checks() -> list[Check]:
 async def checks_of(settings: RiskcastSettings) -> AsyncIterator[Check]:
     now, security = datetime.now(UTC), settings.security()
     yield check_listen(settings.listen, security)
+    for check in await check_addresses(settings, settings.listen, SERVICE):
+        yield check
     if folder := maybe_folder(settings.database_url):
         yield await asyncio.to_thread(check_directory, "disk", folder)
         yield check_space("free space", folder, FREE_BYTES_MIN)
     yield await check_store(settings)
     yield check_keys(settings.api_keys_file, now)
     yield check_tls(security.tls, now)
+    yield check_traces(settings.traces_endpoint, "riskcast")
+    if not settings.omen_targets:
+        yield checked("OMEN", partial(_without_omens, settings.omen_security()))
     for target in settings.omen_targets:
-        yield await check_peer("OMEN", target, settings.omen_security(), _may_replay)
+        yield await check_peer("OMEN", target, settings.omen_security(), _may_replay, WITHOUT_OMEN)
 
 
 def maybe_folder(url: str) -> Path | None:
@@ -103,6 +123,12 @@ def to_come(maybe_file: Path | None) -> str:
     if found is None:
         return f"{file} is yet to be made"
     return f"{file} has schema version {found}: brought up to {known} at the next start" if found < known else ""
+
+
+def _without_omens(security: ClientSecurity) -> Seen:
+    """A start refuses a key or certificates that it cannot read even so. Raises SecurityRefused."""
+    refuse_unusable(security)
+    return "no OMEN is set: nothing is reconciled", ()
 
 
 async def _may_replay(channel: grpc.aio.Channel) -> str:

@@ -1,7 +1,7 @@
 """Whether spans are recorded, and where they go. OpenTelemetry is an extra, loaded only where a collector is set."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from urllib.parse import urlsplit
 
 from serving.settings import SettingsRefused
@@ -19,15 +19,20 @@ async def recorded(maybe_endpoint: str | None, service: str) -> AsyncIterator[Sp
     if maybe_endpoint is None:
         yield None
         return
+    async with recording_to(maybe_endpoint, service) as spans:
+        yield spans
+
+
+def recording_to(endpoint: str, service: str) -> AbstractAsyncContextManager[Spans]:
+    """To be entered, or not: whoever asks learns that a server could. Raises SettingsRefused."""
     setting = f"{service.upper()}_TRACES_ENDPOINT"
-    endpoint = full(maybe_endpoint, setting)
+    url = full(endpoint, setting)
     try:
         from serving.telemetry.spans import recording
     except ImportError as error:
         message = f"{setting} needs OpenTelemetry: pip install 'omen-riskcast[traces]'"
         raise SettingsRefused(message) from error
-    async with recording(endpoint, service) as spans:
-        yield spans
+    return recording(url, service)
 
 
 def full(endpoint: str, setting: str) -> str:

@@ -158,6 +158,6 @@ async def test_a_postgresql_that_is_not_there_fails_without_its_password() -> No
 async def test_a_url_that_names_no_store_fails_and_the_other_checks_go_on() -> None:
     told = settings("mysql://riskcast:hunter2@localhost/riskcast")
     checks = {check.name: check async for check in checks_of(told)}
-    assert list(checks) == ["listen", "store", "keys", "TLS"]
+    assert list(checks) == ["listen", "address", "store", "keys", "TLS", "traces", "OMEN"]
     assert checks["store"].outcome is Outcome.FAILED
     assert "hunter2" not in checks["store"].seen

@@ -24,6 +24,7 @@ from serving.checks import (
     check_settings,
     check_space,
     check_tls,
+    check_traces,
     printed,
 )
 from serving.console import Output
@@ -90,6 +91,20 @@ TLS = ServerTls(Path("cert"), Path("key"))
 )
 def test_what_others_reach_needs_keys_and_tls(listen: str, security: Security, outcome: Outcome, words: str) -> None:
     told(check_listen(listen, security), outcome, words)
+
+
+@pytest.mark.parametrize("endpoint", ["http://a:hunter2@h:1", "ftp://hunter2", "hunter2"])
+def test_a_collector_that_a_start_refuses_fails_without_its_address(endpoint: str) -> None:
+    check = check_traces(endpoint, "omen")
+    told(check, FAILED, "OMEN_TRACES_ENDPOINT")
+    assert "hunter2" not in check.seen
+
+
+def test_a_collector_fails_where_opentelemetry_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told(check_traces("http://127.0.0.1:4318/hunter2", "omen"), OK, "OpenTelemetry is installed")
+    monkeypatch.setitem(sys.modules, "serving.telemetry.spans", None)
+    told(check_traces("http://127.0.0.1:4318/hunter2", "omen"), FAILED, "omen-riskcast[traces]")
+    told(check_traces(None, "omen"), OK, "no collector")
 
 
 def test_a_directory_is_synced_to_and_nothing_stays_in_it(tmp_path: Path) -> None:

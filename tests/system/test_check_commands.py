@@ -1,10 +1,14 @@
 """`omen check` and `riskcast check`: a table of what would go wrong, and an exit code."""
 
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,14 +18,21 @@ import omen_server.cli.check
 import riskcast_server.cli
 import riskcast_server.cli.check
 from contract.scopes import Scope
+from omen_server.cli.check import delivery_of, ledger_of
+from omen_server.pause import open_pause_switch
 from omen_server.settings import OmenSettings
 from riskcast_server.settings import RiskcastSettings
-from serving.checks import Check, Outcome
+from serving.checks import Check, Outcome, Seen, checked
+from serving.security import SecurityRefused
 from tests.omen_server.running import closed_port, omen
 from tests.riskcast_server.running import riskcast
 from tests.serving.access.keyring import Keyring
 
 APPS = {"OMEN": omen_server.cli.app, "RISKCAST": riskcast_server.cli.app}
+
+
+OF_OMEN = ["listen", "address", "disk", "ledger", "delivery", "free space", "keys", "TLS", "traces", "RiskCast"]
+OF_RISKCAST = ["listen", "address", "disk", "free space", "store", "keys", "TLS", "traces", "OMEN"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ async def both(directory: Path) -> AsyncIterator[Both]:
 async def test_two_servers_that_let_each_other_in_pass_every_check(tmp_path: Path) -> None:
     async with both(tmp_path) as servers:
         of_omen, of_riskcast = await servers.of_omen("delivers"), await servers.of_riskcast("replays")
-    assert list(of_omen) == ["listen", "ledger", "free space", "keys", "TLS", "RiskCast"]
-    assert list(of_riskcast) == ["listen", "disk", "free space", "store", "keys", "TLS", "OMEN"]
+    assert list(of_omen) == OF_OMEN
+    assert list(of_riskcast) == OF_RISKCAST
     failed = [check for check in (*of_omen.values(), *of_riskcast.values()) if check.outcome is Outcome.FAILED]
     assert failed == []
 
@@ -93,6 +104,70 @@ async def test_asking_whether_omen_may_deliver_stores_nothing(tmp_path: Path) ->
         assert await store.count() == 0
 
 
+def garbled_identity(ledger: Path) -> None:
+    (ledger / "ledger.json").write_text('{"format": 99}', "utf-8")
+
+
+def missing_identity(ledger: Path) -> None:
+    (ledger / "2026-01-29").mkdir()
+
+
+def garbled_pause(ledger: Path) -> None:
+    (ledger / "delivery.db").write_bytes(b"xxxx" * 256)
+
+
+def fifo_as_pause(ledger: Path) -> None:
+    os.mkfifo(ledger / "delivery.db")
+
+
+@pytest.mark.parametrize(
+    ("garble", "look"),
+    [
+        (garbled_identity, ledger_of),
+        (missing_identity, ledger_of),
+        (garbled_pause, delivery_of),
+        (fifo_as_pause, delivery_of),
+    ],
+)
+def test_a_directory_that_omen_does_not_serve_fails(
+    garble: Callable[[Path], None], look: Callable[[Path], Seen], tmp_path: Path
+) -> None:
+    assert checked("ledger", partial(look, tmp_path)).outcome is Outcome.OK
+    garble(tmp_path)
+    check = checked("ledger", partial(look, tmp_path))
+    assert check.outcome is Outcome.FAILED
+    assert str(tmp_path) in check.seen
+
+
+async def test_a_ledger_and_whether_it_is_paused_are_told_beside_its_server_and_without_it(tmp_path: Path) -> None:
+    async with omen(tmp_path, closed_port()):
+        during = ledger_of(tmp_path), delivery_of(tmp_path)
+    before = contents(tmp_path)
+    after = ledger_of(tmp_path), delivery_of(tmp_path)
+    assert contents(tmp_path) == before
+    ledger_id = json.loads(before["ledger.json"])["ledger_id"]
+    assert during == after == ((ledger_id, ()), ("not paused", ()))
+    async with open_pause_switch(tmp_path / "delivery.db") as switch:
+        await switch.pause("maintenance", datetime(2026, 1, 29, 12, tzinfo=UTC))
+        paused = delivery_of(tmp_path)
+    assert paused == delivery_of(tmp_path) == ("paused since 2026-01-29 12:00 UTC", ())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("setting", ["omen_api_key_file", "omen_tls_ca_file"])
+async def test_a_missing_key_or_authority_is_refused_without_any_omen_too(setting: str, tmp_path: Path) -> None:
+    told: dict[str, Any] = {setting: tmp_path / "mistyped"}
+    settings = RiskcastSettings(listen="127.0.0.1:0", database_url=f"sqlite:///{tmp_path}/riskcast.db", **told)
+    checks = {check.name: check async for check in riskcast_server.cli.check.checks_of(settings)}
+    assert [name for name, check in checks.items() if check.outcome is Outcome.FAILED] == ["OMEN"]
+    with pytest.raises(SecurityRefused, match="mistyped"):
+        async with riskcast(tmp_path, **told):
+            pass
+
+
 def command(server: str, *arguments: str) -> Result:
     return CliRunner().invoke(APPS[server], ["check", *arguments])
 
@@ -105,6 +180,7 @@ def test_a_peer_that_is_away_is_a_reason_and_exit_code_1(tmp_path: Path, monkeyp
     assert answer.exit_code == 1
     assert [name for name, row in checks.items() if row["outcome"] == "failed"] == ["RiskCast"]
     assert "UNAVAILABLE" in checks["RiskCast"]["seen"]
+    assert "OMEN serves all the same" in checks["RiskCast"]["seen"]
     assert not (tmp_path / "ledger").exists()
 
 
