@@ -19,9 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving.addresses import UNIX, check_port, host_and_port
 from serving.channel import channel
 from serving.checks import Check, Outcome
-from serving.files import read_regular
 from serving.settings import ServerSettings
-from serving.tls import ServerTls, certificates
+from serving.tls import ServerTls, certificates, read_pair
 
 ASK_S = 2.0  # of a server on this machine
 METRICS_BYTES_MAX = 1024 * 1024  # ours tell some hundred kilobytes
@@ -88,9 +87,9 @@ def socket_path(listen: str) -> Path:
 
 
 async def is_served(listen: str, service: str, maybe_tls: ServerTls | None) -> bool:
-    """Health is answered without a key; but over TLS a certificate may be asked for that we do not have."""
+    """Health is answered without a key; but over TLS this side does not know whom to believe."""
     if maybe_tls:
-        return await asyncio.to_thread(shows_certificate, listen, maybe_tls.cert_file)
+        return await asyncio.to_thread(shows_certificate, listen, maybe_tls)
     try:
         async with channel(listen) as asked:  # without waiting for it: something listens already
             request = health_pb2.HealthCheckRequest(service=service)
@@ -100,13 +99,18 @@ async def is_served(listen: str, service: str, maybe_tls: ServerTls | None) -> b
     return True
 
 
-def shows_certificate(listen: str, cert_file: Path) -> bool:
-    """Whether the one there shows ours. Nothing is believed of it but that."""
+def shows_certificate(listen: str, tls: ServerTls) -> bool:
+    """Whether the one there shows ours. Nothing is believed of it but that.
+
+    Where it asks for one it is shown its own: that is what it shows its peers, too.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     try:
-        [own, *_] = certificates(cert_file, read_regular(cert_file))
+        [own, *_] = certificates(tls.cert_file, read_pair(tls.cert_file, tls.key_file).chain)
+        if tls.client_ca_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
         with dialled(listen) as plain, context.wrap_socket(plain) as secure:
             return secure.getpeercert(binary_form=True) == own.public_bytes(Encoding.DER)
     except (OSError, ValueError):

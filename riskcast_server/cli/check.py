@@ -43,6 +43,9 @@ from serving.security import ClientSecurity
 # A write-ahead log grows to some 4 MiB before it is written back, a batch beside a long read to more.
 FREE_BYTES_MIN = 64 * MIB
 STORE_TIMEOUT_S = 5.0
+FILE_TIMEOUT_S = (
+    1.0  # of a SQLite file that another program has locked: a start waits two seconds for this check to end
+)
 
 SERVICE = DESCRIPTOR.services_by_name["IngestService"].full_name
 WITHOUT_OMEN = "RiskCast serves all the same"
@@ -95,11 +98,12 @@ def maybe_folder(url: str) -> Path | None:
 async def check_store(settings: RiskcastSettings) -> Check:
     """Whether the schema fits and a commit goes through, of a lease that is taken and let go."""
     try:
-        if told := to_come(maybe_file_of(settings.database_url)):
+        maybe_file = maybe_file_of(settings.database_url)
+        if told := to_come(maybe_file):
             return Check("store", Outcome.OK, told)
         store = open_store(
             settings.database_url,
-            timeout_s=STORE_TIMEOUT_S,
+            timeout_s=FILE_TIMEOUT_S if maybe_file else STORE_TIMEOUT_S,
             lock_wait_s=0,
             statements_cached=settings.database_statements_cached,
         )

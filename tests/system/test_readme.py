@@ -74,6 +74,8 @@ def test_both_servers_come_up_securely_serve_whoever_has_a_key_and_tell_of_thems
     assert len(re.findall(r" (?:DELIVERED|LEDGER_ONLY) ", output)) == 38
     assert re.search(r"COMPLETED +38 ", output)
     assert 'grpc_server_started_total{grpc_method="IngestStream"' in output
+    assert len(re.findall(r"address +ok +127\.0\.0\.1:\d+ is in use by the running server", output)) == 6
+    assert re.search(r"store +ok +in use by a RiskCast: left alone", output)
     for name in ("omen.log", "riskcast.log"):
         lines = [json.loads(line) for line in (tmp_path / name).read_text("utf-8").splitlines()]
         assert [line for line in lines if line["level"] in ("error", "critical")] == []
