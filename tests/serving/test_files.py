@@ -13,6 +13,7 @@ from serving.access.keys import read_keys
 from serving.dialled import read_key
 from serving.files import Reloaded, keep_private, read_regular
 from serving.tls import read_ca, read_pair
+from tests.serving.authority import trust
 
 
 class Reader:
@@ -114,13 +115,11 @@ def test_a_file_is_read_whole_or_as_far_as_is_asked(tmp_path: Path) -> None:
     assert (read_regular(tmp_path / "file"), read_regular(tmp_path / "file", 2)) == (b"12345", b"12")
 
 
-PAIR = Path(__file__)
-
 READERS: dict[str, Callable[[Path], object]] = {
     "keys": read_keys,
     "key": read_key,
-    "certificate": lambda path: read_pair(path, PAIR),
-    "private key": lambda path: read_pair(PAIR, path),
+    "certificate": lambda path: read_pair(path, path),
+    "private key": lambda path: read_pair(trust(path.parent).ca_file, path),
     "authority": read_ca,
     "store": schema_versions,
 }
