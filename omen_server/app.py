@@ -4,10 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
-from types import ModuleType
 
-import grpc
 import structlog
 
 import serving
@@ -126,16 +123,12 @@ def mounts(journal: Journal, index: SignalIndex, delivery: Delivery, pause: Paus
     deliveries = DeliveryService(delivery, pause, now=utc_now)
     stats = StatsService()
     return [
-        mount(signal_pb, "SignalService", partial(signal_grpc.add_SignalServiceServicer_to_server, signals)),
-        mount(pipeline_pb, "PipelineService", partial(pipeline_grpc.add_PipelineServiceServicer_to_server, pipeline)),
-        mount(ledger_pb, "LedgerService", partial(ledger_grpc.add_LedgerServiceServicer_to_server, ledger)),
-        mount(delivery_pb, "DeliveryService", partial(delivery_grpc.add_DeliveryServiceServicer_to_server, deliveries)),
-        mount(stats_pb, "StatsService", partial(stats_grpc.add_StatsServiceServicer_to_server, stats)),
+        serving.mount(signal_pb, "SignalService", signal_grpc.add_SignalServiceServicer_to_server, signals),
+        serving.mount(pipeline_pb, "PipelineService", pipeline_grpc.add_PipelineServiceServicer_to_server, pipeline),
+        serving.mount(ledger_pb, "LedgerService", ledger_grpc.add_LedgerServiceServicer_to_server, ledger),
+        serving.mount(delivery_pb, "DeliveryService", delivery_grpc.add_DeliveryServiceServicer_to_server, deliveries),
+        serving.mount(stats_pb, "StatsService", stats_grpc.add_StatsServiceServicer_to_server, stats),
     ]
-
-
-def mount(module: ModuleType, name: str, add: Callable[[grpc.aio.Server], None]) -> Mount:
-    return Mount(module.DESCRIPTOR.services_by_name[name], add)
 
 
 async def fail_with(journal: Journal) -> None:

@@ -3,11 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from random import Random
-from types import ModuleType
 
-import grpc
 import structlog
 
 import serving
@@ -100,13 +97,9 @@ def mounts(store: Store, door: Door, reconciler: Reconciler) -> list[Mount]:
     signals = SignalService(store)
     reconcile = ReconcileService(reconciler, store.runs)
     return [
-        mount(ingest_pb, "IngestService", partial(ingest_grpc.add_IngestServiceServicer_to_server, ingest)),
-        mount(signal_pb, "SignalService", partial(signal_grpc.add_SignalServiceServicer_to_server, signals)),
-        mount(
-            reconcile_pb, "ReconcileService", partial(reconcile_grpc.add_ReconcileServiceServicer_to_server, reconcile)
+        serving.mount(ingest_pb, "IngestService", ingest_grpc.add_IngestServiceServicer_to_server, ingest),
+        serving.mount(signal_pb, "SignalService", signal_grpc.add_SignalServiceServicer_to_server, signals),
+        serving.mount(
+            reconcile_pb, "ReconcileService", reconcile_grpc.add_ReconcileServiceServicer_to_server, reconcile
         ),
     ]
-
-
-def mount(module: ModuleType, name: str, add: Callable[[grpc.aio.Server], None]) -> Mount:
-    return Mount(module.DESCRIPTOR.services_by_name[name], add)

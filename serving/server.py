@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -43,6 +44,11 @@ class Mount:
 
     service: ServiceDescriptor
     add: Callable[[Any], None]
+
+
+def mount(module: ModuleType, name: str, add: Callable[[Any, Any], None], servicer: object) -> Mount:
+    """The service of that name in a generated module, its generated add_XServicer_to_server, and who serves it."""
+    return Mount(module.DESCRIPTOR.services_by_name[name], partial(add, servicer))
 
 
 @dataclass(frozen=True, slots=True)

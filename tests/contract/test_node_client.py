@@ -48,8 +48,8 @@ def port_of(server: subprocess.Popen[str]) -> int:
     seen = []
     for line in server.stderr:
         seen.append(line)
-        if '"event": "serving"' in line:
-            return int(json.loads(line)["port"])
+        if (told := json.loads(line))["event"] == "serving":
+            return int(told["port"])
     raise AssertionError(f"riskcast ended before it served: {seen}")
 
 

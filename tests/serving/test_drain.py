@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import grpc
 import pytest
@@ -44,10 +45,10 @@ async def test_a_hundred_open_streams_end_at_once_and_each_is_told_why() -> None
     running = await stack.enter_async_context(served(probe, grace_s=30.0))
     async with serving.channel(running.target) as channel:
         ends = [asyncio.ensure_future(failure(open_call(channel, STREAMS[n % 3]))) for n in range(100)]
-        watches = [
-            asyncio.ensure_future(failure(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())))
-            for _ in range(20)
-        ]
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        calls = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(20)]
+        watches = [asyncio.ensure_future(failure(call)) for call in calls]
+        await asyncio.gather(*(call.initial_metadata() for call in calls))  # they have been told the first state
         await probe.reached(entered=100)
         assert await drained(stack) < STOP_S_MAX
         assert probe.left == 100

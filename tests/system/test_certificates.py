@@ -35,7 +35,7 @@ def test_both_servers_come_up_with_certificates_on_both_sides_and_one_is_replace
     # Nothing says which of the two servers is up first.
     assert len(re.findall(r" (?:DELIVERED|LEDGER_ONLY) ", output)) == 38
     assert len(re.findall(r"COMPLETED +38 ", output)) == 2
-    assert len(re.findall(r'"event": "file_reloaded"', output)) == 2  # as a server, and as a client
+    assert len(re.findall(r'"event":"file_reloaded"', output)) == 2  # as a server, and as a client
     assert (output.count("certs/ca.pem is a new authority"), "Traceback" in output) == (1, False)
     assert exposed(tmp_path / "certs") == {}
     assert exposed(tmp_path / "omen-ledger") == {}
