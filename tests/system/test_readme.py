@@ -66,7 +66,7 @@ def test_both_servers_come_up_securely_serve_whoever_has_a_key_and_tell_of_thems
     script = block_after("## Run it securely")
     for printed, free in names.items():
         script = script.replace(printed, free)
-    asked = f"{sys.executable} -c '{SCRAPE}' {omen_metrics} {riskcast_metrics}"
+    asked = f".venv/bin/python -c '{SCRAPE}' {omen_metrics} {riskcast_metrics}"
     script = script.replace("kill %1 %2", f"{asked}\nkill %1 %2\nwait")
     settings = {"OMEN_LISTEN": omen, "RISKCAST_LISTEN": riskcast, "OMEN_RISKCAST_TARGET": riskcast}
     code, output = bash(script, tmp_path, **settings)
