@@ -8,7 +8,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from serving import filesystems
 from serving.access.keys import ApiKey, read_keys
 from serving.addresses import ListenError
 from serving.channel import connected
-from serving.console import Output, Printer, described
+from serving.console import Exit, Output, Printer, described, finish, run_command
 from serving.exposure import is_exposed
 from serving.health import READY, SERVING
 from serving.security import ClientSecurity, Security, SecurityRefused
@@ -57,12 +57,18 @@ class Check:
     seen: str
 
 
-def printed(checks: Sequence[Check], output: Output) -> bool:
-    """Prints them; whether none has failed."""
+def run_checks(kind: type[S], checks_of: Callable[[S], AsyncIterator[Check]], output: Output) -> None:
+    """The whole command: prints the checks of these settings, and ends with exit code 1 when one fails."""
+
+    async def found() -> list[Check]:
+        settings, first = check_settings(kind)
+        return [first, *([each async for each in checks_of(settings)] if settings else [])]
+
+    checks = run_command(found())
     with Printer(output, COLUMNS) as printer:
         for check in checks:
             printer.add({"check": check.name, "outcome": check.outcome.value, "seen": check.seen})
-    return not any(check.outcome is Outcome.FAILED for check in checks)
+    finish(Exit.UNEXPECTED if any(check.outcome is Outcome.FAILED for check in checks) else Exit.OK)
 
 
 def checked(name: str, look: Callable[[], Seen]) -> Check:

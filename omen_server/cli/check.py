@@ -26,14 +26,13 @@ from serving.checks import (
     check_keys,
     check_listen,
     check_peer,
-    check_settings,
     check_space,
     check_tls,
     check_traces,
     checked,
-    printed,
+    run_checks,
 )
-from serving.console import Exit, Output, finish, run_command
+from serving.console import Output
 from serving.occupancy import check_addresses
 
 SERVICE = DESCRIPTOR.services_by_name["SignalService"].full_name
@@ -50,13 +49,7 @@ def check(output: Format = Output.TABLE) -> None:
 
     OMEN serves without RiskCast too: exit code 1 then says that nothing is delivered.
     """
-    is_fine = printed(run_command(_checks()), output)
-    finish(Exit.OK if is_fine else Exit.UNEXPECTED)
-
-
-async def _checks() -> list[Check]:
-    settings, first = check_settings(OmenSettings)
-    return [first, *([each async for each in checks_of(settings)] if settings else [])]
+    run_checks(OmenSettings, checks_of, output)
 
 
 async def checks_of(settings: OmenSettings) -> AsyncIterator[Check]:

@@ -28,14 +28,13 @@ from serving.checks import (
     check_keys,
     check_listen,
     check_peer,
-    check_settings,
     check_space,
     check_tls,
     check_traces,
     checked,
-    printed,
+    run_checks,
 )
-from serving.console import Exit, Output, finish, run_command
+from serving.console import Output
 from serving.dialled import refuse_unusable
 from serving.occupancy import check_addresses
 from serving.security import ClientSecurity
@@ -43,9 +42,8 @@ from serving.security import ClientSecurity
 # A write-ahead log grows to some 4 MiB before it is written back, a batch beside a long read to more.
 FREE_BYTES_MIN = 64 * MIB
 STORE_TIMEOUT_S = 5.0
-FILE_TIMEOUT_S = (
-    1.0  # of a SQLite file that another program has locked: a start waits two seconds for this check to end
-)
+# Of a SQLite file that another program has locked: a start waits two seconds for this check to end.
+FILE_TIMEOUT_S = 1.0
 
 SERVICE = DESCRIPTOR.services_by_name["IngestService"].full_name
 WITHOUT_OMEN = "RiskCast serves all the same"
@@ -60,13 +58,7 @@ def check(output: Shape = Output.TABLE) -> None:
 
     RiskCast serves without any OMEN too.
     """
-    is_fine = printed(run_command(_checks()), output)
-    finish(Exit.OK if is_fine else Exit.UNEXPECTED)
-
-
-async def _checks() -> list[Check]:
-    settings, first = check_settings(RiskcastSettings)
-    return [first, *([each async for each in checks_of(settings)] if settings else [])]
+    run_checks(RiskcastSettings, checks_of, output)
 
 
 async def checks_of(settings: RiskcastSettings) -> AsyncIterator[Check]:

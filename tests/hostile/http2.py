@@ -1,11 +1,13 @@
 """HTTP/2 by hand, for what no client library lets one do. Frames as in RFC 9113, headers as in RFC 7541, no Huffman."""
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import NamedTuple
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -203,6 +205,14 @@ class Connection:
         """Takes over the settings of the peer: until then it cannot hold this side to them."""
         self.until(lambda each: each.kind == Kind.SETTINGS and not each.flags & ACK)
         self.send(frame(Kind.SETTINGS, flags=ACK))
+
+
+def encrypted(port: int, ca_file: Path) -> socket.socket:
+    """A connection to a server whose certificate `ca_file` vouches for."""
+    context = ssl.create_default_context(cafile=str(ca_file))
+    context.set_alpn_protocols(["h2"])
+    plain = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 @contextmanager

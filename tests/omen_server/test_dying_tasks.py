@@ -1,7 +1,6 @@
 """Whichever task that must not end dies: calls fail at once, probes are told, and the server ends with what it was."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,9 @@ from omen_server.delivery import Delivery
 from omen_server.signal_index import SignalIndex
 from tests.omen_server.running import event, omen, seconds
 from tests.omen_server.scripted_riskcast import hanging, peer_of
+from tests.serving.dying import Bug, make_mortal
 
 AT_ONCE_S = 2.0
-
-
-class Bug(Exception):
-    """What no task foresees."""
 
 
 # What runs beside the calls -> where it is found.
@@ -36,34 +32,11 @@ TASKS: dict[str, tuple[object, str]] = {
 }
 
 
-@pytest.fixture
-def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], asyncio.Event]:
-    """Puts in the place of a task one that runs until the event is set and dies then."""
-
-    def replace(task: str) -> asyncio.Event:
-        dies, (owner, name) = asyncio.Event(), TASKS[task]
-        original: Callable[..., Awaitable[None]] = getattr(owner, name)
-
-        async def dying(*arguments: object) -> None:
-            running = asyncio.ensure_future(original(*arguments))
-            try:
-                await dies.wait()
-                raise Bug(task)
-            finally:
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
-
-        monkeypatch.setattr(owner, name, dying)
-        return dies
-
-    return replace
-
-
 @pytest.mark.parametrize("task", TASKS)
 async def test_a_task_that_dies_fails_calls_at_once_turns_readiness_off_and_ends_the_server_with_its_reason(
-    tmp_path: Path, dying: Callable[[str], asyncio.Event], task: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
-    dies = dying(task)
+    dies = make_mortal(monkeypatch, task, *TASKS[task])
     async with peer_of(hanging) as peer, AsyncExitStack() as after, omen(tmp_path, peer.port) as server:
         channel = await after.enter_async_context(serving.channel(f"127.0.0.1:{server.port}"))
         readiness = asyncio.ensure_future(readiness_until_the_end(channel))

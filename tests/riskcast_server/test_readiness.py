@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import open_store
 from tests.riskcast_server.events import LEDGER, event
 from tests.riskcast_server.running import Client, refused, riskcast
+from tests.serving.dying import Bug, make_mortal
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 AT_ONCE_S = 2.0
@@ -30,10 +31,6 @@ TASKS: dict[str, tuple[object, str]] = {
     "scheduler": (riskcast_server.app, "keep_schedule"),
     "readiness": (riskcast_server.app, "keep_ready"),
 }
-
-
-class Bug(Exception):
-    """What no task foresees."""
 
 
 class Readiness:
@@ -84,19 +81,7 @@ async def test_while_the_store_does_not_commit_riskcast_is_alive_and_not_ready_a
 async def test_a_task_that_dies_fails_calls_at_once_turns_readiness_off_and_ends_the_server_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
-    dies, (owner, name) = asyncio.Event(), TASKS[task]
-    original: Callable[..., Any] = getattr(owner, name)
-
-    async def dying(*arguments: object) -> None:
-        running = asyncio.ensure_future(original(*arguments))
-        try:
-            await dies.wait()
-            raise Bug(task)
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-
-    monkeypatch.setattr(owner, name, dying)
+    dies = make_mortal(monkeypatch, task, *TASKS[task])
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     settings = RiskcastSettings(listen="127.0.0.1:0", database_url=f"sqlite:///{tmp_path}/riskcast.db", omen_targets=())
     server = asyncio.ensure_future(riskcast_server.app.serve(settings, asyncio.Event(), ready.set_result))

@@ -1,13 +1,16 @@
 """Each check sees what is wrong before a server meets it, and shows nothing secret."""
 
+import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import typer
 from pydantic_settings import SettingsConfigDict
 
 from contract.scopes import Scope
@@ -25,7 +28,7 @@ from serving.checks import (
     check_space,
     check_tls,
     check_traces,
-    printed,
+    run_checks,
 )
 from serving.console import Output
 from serving.security import OPEN, ClientSecurity, Security
@@ -247,8 +250,25 @@ async def test_a_peer_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -
     told(await check_peer("peer", target, ClientSecurity(), ask), FAILED, target, "UNAVAILABLE")
 
 
+class Checked(ServerSettings):
+    """Of a server that is told nothing."""
+
+    model_config = SettingsConfigDict(env_prefix="CHECKED_")
+
+
 def test_all_are_printed_and_one_that_failed_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
-    checks = [Check("a", OK, "fine"), Check("b", WARNING, "soon")]
-    assert printed(checks, Output.JSONL)
-    assert not printed([*checks, Check("c", FAILED, "why")], Output.JSONL)
+    async def fine(_settings: Checked) -> AsyncIterator[Check]:
+        yield Check("a", OK, "fine")
+        yield Check("b", WARNING, "soon")
+
+    async def failing(settings: Checked) -> AsyncIterator[Check]:
+        async for check in fine(settings):
+            yield check
+        yield Check("c", FAILED, "why")
+
+    run_checks(Checked, fine, Output.JSONL)
+    assert [json.loads(line)["check"] for line in capsys.readouterr().out.splitlines()] == ["settings", "a", "b"]
+    with pytest.raises(typer.Exit) as ended:
+        run_checks(Checked, failing, Output.JSONL)
+    assert ended.value.exit_code == 1
     assert '{"check": "c", "outcome": "failed", "seen": "why"}' in capsys.readouterr().out

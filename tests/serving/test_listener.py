@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from structlog.testing import capture_logs
 import serving
 from contract.errors import Reason
 from serving.security import Security
-from tests.hostile.http2 import Kind, call_headers, connected, opening
+from tests.hostile.http2 import HELLO, Connection, Kind, call_headers, connected, encrypted, opening
+from tests.serving.authority import secured, trust
 from tests.serving.child import child
 from tests.serving.probe import Context, Probe, answers, failure, mount, open_call
 
@@ -20,11 +22,22 @@ NO_TEXT = b"/\xff"
 
 
 def send_a_path_that_is_no_text(port: int) -> None:
-    """Returns once the server has let go of the connection."""
     with connected(port) as client:
-        client.settle()
-        client.send(opening(1, call_headers("/path").replace(b"\x05/path", bytes([len(NO_TEXT)]) + NO_TEXT)))
-        client.until(lambda each: each.kind == Kind.GOAWAY)
+        call_no_text(client)
+
+
+def call_no_text(client: Connection) -> None:
+    """Returns once the server has let go of the connection."""
+    client.settle()
+    client.send(opening(1, call_headers("/path").replace(b"\x05/path", bytes([len(NO_TEXT)]) + NO_TEXT)))
+    client.until(lambda each: each.kind == Kind.GOAWAY)
+
+
+def send_it_encrypted(port: int, ca_file: Path) -> None:
+    with encrypted(port, ca_file) as peer:
+        client = Connection(peer)
+        client.send(HELLO)
+        call_no_text(client)
 
 
 @pytest.mark.parametrize("which", ["main", "probes"])
@@ -71,6 +84,16 @@ async def test_calls_that_are_open_go_on_and_end_with_the_server_as_others_do() 
             assert await unary == ["kept"]
         assert (await cut).reason == Reason.SHUTTING_DOWN
     assert probe.left == 2
+
+
+async def test_the_server_that_comes_next_shows_the_certificate_too(tmp_path: Path) -> None:
+    ours = trust(tmp_path)
+    async with secured(Probe(), Security(tls=ours.server())) as running:
+        for _ in range(2):
+            await asyncio.to_thread(send_it_encrypted, running.port, ours.ca_file)
+            async with serving.channel(running.target, ours.client()) as channel, asyncio.timeout(10):
+                await channel.channel_ready()
+                assert await answers(open_call(channel, "UnaryUnary", "hello")) == ["hello"]
 
 
 def test_the_path_itself_is_told_nowhere() -> None:
