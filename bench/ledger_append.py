@@ -69,7 +69,7 @@ class Appender:
         if self._failures:
             raise self._failures[0]
 
-    def _answered(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+    def _answered(self, results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
         self._failures.extend(result for _, result in results if isinstance(result, LedgerError))
         if results:
             self._room.release(len(results))

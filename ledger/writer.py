@@ -28,7 +28,7 @@ from ledger.writing.catalog import Catalog
 from ledger.writing.commit import Committer, Result
 from ledger.writing.sealing import Sealer
 
-OnCommit = Callable[[Sequence[Result]], None]
+OnCommit = Callable[[Sequence[Result], int], None]
 
 _DEFAULT_SETTINGS = LedgerSettings()
 _DEFAULT_DISK = Disk()
@@ -72,8 +72,9 @@ class Ledger:
         """Takes the lock, recovers what an earlier process left (`recovered` tells), and starts the flusher thread.
 
         `on_commit` is called from that thread, once per batch, with every waiter of the batch and its position or its
-        LedgerError. It must not raise, nor wait for the ledger. When the ledger fails it is called once more, with all
-        whose outcome will never be known (maybe nobody), after `failure` is set.
+        LedgerError, and with the time their records carry as written_at. It must not raise, nor wait for the ledger.
+        When the ledger fails it is called once more, with all whose outcome will never be known (maybe nobody), after
+        `failure` is set.
 
         LedgerLocked when another writer has it, LedgerDamaged or FormatUnsupported when it is not to be understood,
         LedgerFull or LedgerUnavailable when the disk refuses.
@@ -153,7 +154,8 @@ class Ledger:
     def _take(self, turn: Turn) -> None:
         self._in_flight, self._errand = turn.batch, turn.errand
         if turn.batch:
-            self._on_commit(self._committer.commit(turn.batch, self._stamp()))
+            written_at = self._stamp()
+            self._on_commit(self._committer.commit(turn.batch, written_at), written_at)
             self._in_flight = []
         self._committer.mark_idle(self._stamp())
         if turn.errand:
@@ -172,7 +174,7 @@ class Ledger:
             self._errand.fail(LedgerUnavailable(str(failure)))
         self._committer.abandon()
         with suppress(Exception):  # on_commit may be what failed: `failure` is set, there is nobody left to tell
-            self._on_commit([(pending.waiter, failure) for pending in waiting])
+            self._on_commit([(pending.waiter, failure) for pending in waiting], 0)
 
 
 def _closed() -> LedgerError:

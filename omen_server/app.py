@@ -19,11 +19,17 @@ from omen.v1 import signal_service_pb2_grpc as signal_grpc
 from omen.v1 import stats_service_pb2 as stats_pb
 from omen.v1 import stats_service_pb2_grpc as stats_grpc
 from omen_server.delivery import Delivery
+from omen_server.delivery.breaker import Breaker
+from omen_server.delivery.contact import Contact
+from omen_server.delivery.line import GrpcLine, Line
+from omen_server.delivery.retry import RetryPolicy
+from omen_server.delivery.settling import Settling
 from omen_server.emission import Emitter
 from omen_server.intake import Intake
 from omen_server.journal import Journal, open_journal
-from omen_server.metrics import DeliveryState, LedgerState, OmenMetrics
+from omen_server.metrics import DeliveryMetrics, DeliveryState, LedgerState, OmenMetrics
 from omen_server.pause import DELIVERY_FILE, PauseSwitch, open_pause_switch
+from omen_server.recent import RecentSignals
 from omen_server.scrub import scrub
 from omen_server.sealing import seal_due
 from omen_server.services.delivery import DeliveryService
@@ -34,7 +40,7 @@ from omen_server.services.stats import StatsService
 from omen_server.settings import OmenSettings
 from omen_server.signal_index import SignalIndex, open_signal_index
 from omen_server.stored_signals import StoredSignals
-from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
+from omen_server.waiting import WaitingRoom
 from serving import Mount
 from serving.tasks import beside
 from serving.telemetry.collector import recorded
@@ -63,14 +69,8 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
         open_signal_index(settings.ledger_dir, journal) as index,
         open_pause_switch(settings.ledger_dir / DELIVERY_FILE) as pause,
     ):
-        delivery = Delivery(
-            journal,
-            IngestServiceStub(riskcast),
-            pause,
-            now=utc_now,
-            jitter=random.Random(),
-            metrics=metrics.delivery,
-        )
+        recent = RecentSignals()
+        delivery = delivery_of(settings, journal, GrpcLine(riskcast), recent, pause, metrics.delivery)
         await delivery.survey()
         await watch(metrics, journal, index, delivery, pause)
         async with (
@@ -82,7 +82,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             ),
             serving.serve(
                 settings.listen,
-                mounts(journal, index, delivery, pause),
+                mounts(journal, index, recent, delivery, pause),
                 domain=DOMAIN,
                 security=settings.security(),
                 registry=metrics.registry,
@@ -111,16 +111,33 @@ async def watch(
         torn_count=len(torn_files),
     )
     metrics.registry.register(ledger)
-    metrics.registry.register(DeliveryState(delivery, lambda: pause.current is not None))
+    metrics.registry.register(DeliveryState(delivery, reader, lambda: pause.current is not None))
 
 
-def mounts(journal: Journal, index: SignalIndex, delivery: Delivery, pause: PauseSwitch) -> list[Mount]:
+def delivery_of(
+    settings: OmenSettings,
+    journal: Journal,
+    line: Line,
+    recent: RecentSignals,
+    pause: PauseSwitch,
+    metrics: DeliveryMetrics,
+) -> Delivery:
+    """Its parts, put together."""
+    waiting = WaitingRoom()
+    contact = Contact(line, Breaker(settings.breaker_open_s), RetryPolicy(), random.Random(), metrics)
+    settling = Settling(journal, waiting, recent, pause, None, utc_now)
+    return Delivery(journal, line, contact, settling, waiting, recent, pause, now=utc_now, metrics=metrics)
+
+
+def mounts(
+    journal: Journal, index: SignalIndex, recent: RecentSignals, delivery: Delivery, pause: PauseSwitch
+) -> list[Mount]:
     """Every service of omen.v1 and what serves it."""
-    emitter = Emitter(journal, now=utc_now)
+    emitter = Emitter(journal, recent, delivery, now=utc_now)
     signals = SignalService(emitter, StoredSignals(journal, index), delivery, journal.ledger_id)
     pipeline = PipelineService(Intake(emitter))
     ledger = LedgerService(journal)
-    deliveries = DeliveryService(delivery, pause, now=utc_now)
+    deliveries = DeliveryService(journal, delivery, pause, now=utc_now)
     stats = StatsService()
     return [
         serving.mount(signal_pb, "SignalService", signal_grpc.add_SignalServiceServicer_to_server, signals),

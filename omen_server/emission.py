@@ -1,10 +1,11 @@
-"""An event in: completed, checked, appended; then, if asked, the wait for what RiskCast says of it."""
+"""Events in: completed, checked, appended; then, if asked, the wait for what RiskCast says of them."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
+import structlog
 from google.protobuf.duration_pb2 import Duration
 from structlog.contextvars import bind_contextvars
 
@@ -16,16 +17,20 @@ from contract.versions import SCHEMA_VERSION
 from ledger import Position
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
+from omen_server.appends import Answer, Append, Request
 from omen_server.conflict import widened
 from omen_server.journal import Journal
 from omen_server.outcome import Outcome
+from omen_server.recent import Recent, RecentSignals
 from omen_server.records import ledger_position
-from serving.telemetry.names import bind_signal
+from serving.telemetry.names import bind_signal, signal_names
 from serving.telemetry.traces import current_traceparent
 
 TRACEPARENT_BYTES_MAX = 64  # the current one is of the version that has 55, and its field has a head
 
 DERIVED = ("signal_id", "deterministic_trace_id")  # from source_event_id, input_event_hash and ruleset_version
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,22 @@ def wait_of(wait_for: "pb.WaitFor.ValueType", delivery_timeout: Duration | None)
     return Wait(timeout_s)
 
 
+class Outcomes(Protocol):
+    """Where the outcomes of records come in."""
+
+    def join(self, append: Append, position: Position) -> bool:
+        """Wait for the outcome of a record that is durable already; False when none is to come."""
+
+
 class Emitter:
     """The one way into the ledger."""
 
-    def __init__(self, journal: Journal, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, journal: Journal, recent: RecentSignals, outcomes: Outcomes, *, now: Callable[[], datetime]
+    ) -> None:
         self._journal = journal
+        self._recent = recent
+        self._outcomes = outcomes
         self._now = now
 
     async def emit(self, event: SignalEvent, wait: Wait) -> pb.Emission:
@@ -64,34 +80,75 @@ class Emitter:
         Raises ContractError: INVALID_SIGNAL, SIGNAL_ID_MISMATCH, SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED,
         QUEUE_FULL, LEDGER_FULL (nothing was stored), LEDGER_UNAVAILABLE (outcome unknown).
         """
-        now = self._now()
-        complete(event, now)
-        bind_signal(event.signal_id, event.deterministic_trace_id, event.traceparent)
-        check_completed(event, now)
-        emitted_at = event.emitted_at.ToDatetime(now.tzinfo)
-        payload = event.SerializeToString()
-        if wait.delivery_timeout_s is None:
-            position = await self._journal.append(payload, emitted_at)
-            return self._emission(event, Outcome(pb.EMISSION_STATUS_LEDGER_ONLY, position))
-        delivered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        position = await self._journal.append(payload, emitted_at, delivered)
-        outcome = await within(wait.delivery_timeout_s, delivered, position)
-        if outcome.position != position:  # it met a conflict and was appended again
-            event = widened(event) or event
-        return self._emission(event, outcome)
+        try:
+            [answer] = await self.emit_each([event], wait)
+        finally:
+            bind_signal(event.signal_id, event.deterministic_trace_id, event.traceparent)
+        if isinstance(answer, ContractError):
+            raise answer
+        status = pb.EmissionStatus.Name(answer.status).removeprefix("EMISSION_STATUS_")
+        bind_contextvars(status=status, signal_id=answer.signal_id)
+        return answer
 
-    def _emission(self, event: SignalEvent, outcome: Outcome) -> pb.Emission:
-        status = pb.EmissionStatus.Name(outcome.status).removeprefix("EMISSION_STATUS_")
-        bind_contextvars(status=status, signal_id=event.signal_id)
+    async def emit_each(self, events: Sequence[SignalEvent], wait: Wait) -> list[pb.Emission | ContractError]:
+        """What `emit` would answer or raise for each, in order. A bad event fails itself, not its neighbours."""
+        now = self._now()
+        request = Request(len(events), waits_for_riskcast=wait.delivery_timeout_s is not None)
+        for index, event in enumerate(events):
+            try:
+                self._hand_in(event, request, index, now)
+            except ContractError as error:
+                request.answer(index, error)
+        answers = await request.answered(wait.delivery_timeout_s)
+        return [self._told(event, answer) for event, answer in zip(events, answers, strict=True)]
+
+    def _hand_in(self, event: SignalEvent, request: Request, index: int, now: datetime) -> None:
+        complete(event, now)
+        check_completed(event, now)
+        recent = self._recent.maybe_recent(event.signal_id)
+        if recent is not None and recent.input_event_hash != event.input_event_hash:
+            event, recent = self._widened(event)
+        append = Append(
+            event.SerializeToString(),
+            event.emitted_at.ToDatetime(now.tzinfo),
+            event.signal_id,
+            event.input_event_hash,
+            request,
+            index,
+        )
+        if recent is None or not self._repeats(append, recent):
+            self._journal.append(append)
+
+    def _widened(self, event: SignalEvent) -> tuple[SignalEvent, Recent | None]:
+        """Another event has the id: this one goes under more digits of its own digest."""
+        wide = widened(event) or event
+        names = signal_names(event.signal_id, event.deterministic_trace_id, event.traceparent)
+        log.warning("signal_id_conflict", emitted_again_as=wide.signal_id, **names)
+        return wide, self._recent.maybe_recent(wide.signal_id)
+
+    def _repeats(self, append: Append, recent: Recent) -> bool:
+        """Whether the record that is there already answers for this one too."""
+        if recent.ack_id:
+            status = pb.EMISSION_STATUS_DUPLICATE
+            append.answer(Outcome(status, recent.position, recent.signal_id, recent.ack_id))
+            return True
+        if append.request.waits_for_riskcast:
+            return self._outcomes.join(append, recent.position)
+        append.became_durable(recent.position)
+        return True
+
+    def _told(self, event: SignalEvent, answer: Answer) -> pb.Emission | ContractError:
+        if isinstance(answer, ContractError):
+            return answer
         return pb.Emission(
-            status=outcome.status,
-            signal_id=event.signal_id,
+            status=answer.status,
+            signal_id=answer.signal_id,
             deterministic_trace_id=event.deterministic_trace_id,
             input_event_hash=event.input_event_hash,
-            position=ledger_position(self._journal.ledger_id, outcome.position),
-            ack_id=outcome.ack_id,
-            rejection=outcome.rejection,
-            ledger_only_reason=outcome.ledger_only_reason,
+            position=ledger_position(self._journal.ledger_id, answer.position),
+            ack_id=answer.ack_id,
+            rejection=answer.rejection,
+            ledger_only_reason=answer.ledger_only_reason,
         )
 
 
@@ -116,12 +173,3 @@ def check_completed(event: SignalEvent, now: datetime) -> None:
         if error.reason is not Reason.INVALID_SIGNAL or not named:
             raise
         raise invalid_signal(named) from error
-
-
-async def within(timeout_s: float, delivered: asyncio.Future[Outcome], position: Position) -> Outcome:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await delivered
-    except TimeoutError:
-        reason = f"RiskCast did not answer within {timeout_s:g} s"
-        return Outcome(pb.EMISSION_STATUS_LEDGER_ONLY, position, ledger_only_reason=reason)

@@ -6,10 +6,9 @@ Ledger errors become errors of the contract here, and nowhere else.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -35,8 +34,8 @@ from ledger.checking.verify import Damage, Progress, Verified
 from ledger.routing import due_at
 from ledger.seal import Seal
 from ledger.times import bounded_moment_of
+from omen_server.appends import Append
 from omen_server.metrics import LedgerMetrics, TimedDisk
-from omen_server.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -86,15 +85,11 @@ def reads_answered() -> Iterator[None]:
         raise contract_error(error) from error
 
 
-@dataclass(slots=True, eq=False)
-class Append:
-    """An append under way, and whoever waits for what becomes of the record after it."""
+class Durable(NamedTuple):
+    """What became durable together; `written_at`, in microseconds, is that of each of these records."""
 
-    appended: asyncio.Future[Position]
-    listener: asyncio.Future[Outcome] | None = None
-
-
-Durable = Sequence[tuple[Append, Position]]
+    appends: Sequence[tuple[Append, Position]]
+    written_at: int
 
 
 class Journal:
@@ -123,28 +118,20 @@ class Journal:
         return self._settings.free_bytes_min
 
     def follow(self, on_durable: Callable[[Durable], None]) -> None:
-        """From now on call `on_durable` with every batch that became durable, in order, before its appends return.
+        """From now on call `on_durable` with every batch that became durable, in order, before its requests go on.
 
         Several may follow; none may raise, nor take long.
         """
         self._followers.append(on_durable)
 
-    def append(
-        self, payload: bytes, emitted_at: datetime, listener: asyncio.Future[Outcome] | None = None
-    ) -> asyncio.Future[Position]:
-        """Hand `payload` in; the future tells where it stands once it is fsynced. Cancelling it changes nothing.
-
-        Raises ContractError, at once or through the future: QUEUE_FULL, PARTITION_CLOSED, LEDGER_FULL, SHUTTING_DOWN
-        (nothing was stored) or LEDGER_UNAVAILABLE (outcome unknown).
+    def append(self, append: Append) -> None:
+        """Hand an event in. Its request is told once it is fsynced, or that it was refused: QUEUE_FULL,
+        PARTITION_CLOSED, LEDGER_FULL, SHUTTING_DOWN (nothing was stored) or LEDGER_UNAVAILABLE (outcome unknown).
         """
-        pending = Append(self._loop.create_future(), listener)
         try:
-            self._ledger.append(payload, emitted_at, pending)
+            self._ledger.append(append.payload, append.emitted_at, append)
         except LedgerError as error:
-            refusal = contract_error(error)
-            self._metrics.refused(refusal.reason)
-            raise refusal from error
-        return pending.appended
+            self._refuse(append, contract_error(error))
 
     async def chain(self) -> Iterator[Damage]:
         """Re-reads the SEALs of the whole ledger against each other, when it is stepped through."""
@@ -182,32 +169,29 @@ class Journal:
         """Wait until the ledger has failed for good; the process must end then and start again."""
         return await asyncio.shield(self._failed)
 
-    def _on_commit(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
-        self._loop.call_soon_threadsafe(self._resolve, results)
+    def _on_commit(self, results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
+        self._loop.call_soon_threadsafe(self._resolve, results, written_at)
 
-    def _resolve(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+    def _resolve(self, results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
         durable: list[tuple[Append, Position]] = []
-        for pending, result in results:
-            assert isinstance(pending, Append)
+        for append, result in results:
+            assert isinstance(append, Append)
             if isinstance(result, Position):
-                durable.append((pending, result))
+                durable.append((append, result))
+                append.became_durable(result)
             else:
-                self._refuse(pending, contract_error(result))
+                self._refuse(append, contract_error(result))
         if durable:
             self._metrics.committed(len(durable))
-        for follower in self._followers if durable else ():
-            follower(durable)
-        for pending, position in durable:
-            if not pending.appended.done():
-                pending.appended.set_result(position)
+            for follower in self._followers:
+                follower(Durable(durable, written_at))
         failure = self._ledger.failure
         if failure is not None and not self._failed.done():
             self._failed.set_result(failure)
 
-    def _refuse(self, pending: Append, error: ContractError) -> None:
+    def _refuse(self, append: Append, error: ContractError) -> None:
         self._metrics.refused(error.reason)
-        if not pending.appended.done():
-            pending.appended.set_exception(error)
+        append.answer(error)
 
 
 def announce(recovered: Recovered) -> None:

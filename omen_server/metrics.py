@@ -3,8 +3,9 @@
 Labels have few values, all of them known here: never a signal, a partition, a peer, or a text that somebody sent.
 """
 
+import collections
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Protocol
@@ -17,7 +18,7 @@ from contract.errors import Reason
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from ledger import Disk, LedgerIndex, LedgerReader, PartitionInfo, SegmentState
 from ledger.format import FORMAT_VERSION
-from omen.v1.delivery_service_pb2 import DeliveryPhase
+from omen.v1.delivery_service_pb2 import BreakerState, DeliveryPhase
 from omen_server.domain import RULESET_VERSION
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from serving.telemetry.call_meters import GO_CODES, call_meters
@@ -44,15 +45,21 @@ OUTCOMES = {
 }
 # Why a stream ended: a status as Go spells it, or one of these.
 PROTOCOL = "protocol"  # RiskCast said what the contract does not allow
-NO_HELLO = "no_hello"  # it did not answer in time
+NO_HELLO = "no_hello"  # it did not answer the hello in time
+NO_ANSWER = "no_answer"  # it did not answer a message in time
 LEDGER = "ledger"  # ours could not be read, or took no conflict
-CAUSES = (PROTOCOL, NO_HELLO, LEDGER, *GO_CODES.values())
+CAUSES = (PROTOCOL, NO_HELLO, NO_ANSWER, LEDGER, *GO_CODES.values())
 
 PHASES = {
     DeliveryPhase.DELIVERY_PHASE_CONNECTING: "connecting",
     DeliveryPhase.DELIVERY_PHASE_FOLLOWING: "following",
     DeliveryPhase.DELIVERY_PHASE_PAUSED: "paused",
     DeliveryPhase.DELIVERY_PHASE_HELD: "held",
+}
+BREAKER_STATES = {
+    BreakerState.BREAKER_STATE_CLOSED: "closed",
+    BreakerState.BREAKER_STATE_OPEN: "open",
+    BreakerState.BREAKER_STATE_HALF_OPEN: "half_open",
 }
 PARTITION_STATES = ("open", "due", "sealed", "pruned", "damaged")
 
@@ -119,6 +126,12 @@ class DeliveryMetrics:
             "omen_delivery_records_total", "Records that RiskCast answered for.", ["outcome"], registry=registry
         )
         self._outcomes = {outcome: records.labels(OUTCOMES[outcome]).inc for outcome in OUTCOMES}
+        self.retry = Counter(
+            "omen_delivery_retries_total", "Calls of RiskCast that followed a failure.", registry=registry
+        ).inc
+        self.opened = Counter(
+            "omen_delivery_breaker_opened_total", "How often the circuit breaker opened.", registry=registry
+        ).inc
         self.message = Counter(
             "omen_delivery_messages_total", "Messages of records that RiskCast answered.", registry=registry
         ).inc
@@ -131,11 +144,12 @@ class DeliveryMetrics:
             ["cause"],
             registry=registry,
         )
-        for cause in (PROTOCOL, NO_HELLO, LEDGER, "Unavailable"):
+        for cause in (PROTOCOL, NO_HELLO, NO_ANSWER, LEDGER, "Unavailable"):
             self._disconnects.labels(cause)
 
-    def answered(self, outcome: ingest_pb.RecordOutcome.ValueType) -> None:
-        self._outcomes[outcome]()
+    def answered(self, results: Iterable[ingest_pb.RecordResult]) -> None:
+        for outcome, count in collections.Counter(result.outcome for result in results).items():
+            self._outcomes[outcome](count)
 
     def disconnected(self, cause: str) -> None:
         """One of CAUSES."""
@@ -239,19 +253,32 @@ class Following(Protocol):
     def backlog_record_count(self) -> int | None: ...
 
     @property
+    def backlog_bytes(self) -> int | None: ...
+
+    @property
+    def breaker_state(self) -> "BreakerState.ValueType": ...
+
+    def oldest_written_at(self, reader: LedgerReader) -> int | None: ...
+
+    @property
     def last_success_at(self) -> datetime | None: ...
 
 
 class DeliveryState(Collector):
     """How delivery stands. Collected on the thread of a scrape."""
 
-    def __init__(self, delivery: Following, is_paused: Callable[[], bool]) -> None:
+    def __init__(self, delivery: Following, reader: LedgerReader, is_paused: Callable[[], bool]) -> None:
         self._delivery = delivery
+        self._reader = reader
         self._is_paused = is_paused
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         backlog, success = self._delivery.backlog_record_count, self._delivery.last_success_at
         yield gauge("omen_delivery_backlog_records", "Durable records that RiskCast has not settled.", backlog)
+        yield gauge("omen_delivery_backlog_bytes", "Their bytes in the ledger.", self._delivery.backlog_bytes)
+        yield gauge(
+            "omen_delivery_oldest_unsettled_age_seconds", "How long the oldest of them has waited.", self._maybe_age_s()
+        )
         yield gauge(
             "omen_delivery_last_success_timestamp_seconds",
             "When RiskCast last answered for records.",
@@ -262,6 +289,16 @@ class DeliveryState(Collector):
         for phase, name in PHASES.items():
             family.add_metric([name], int(self._delivery.phase == phase))
         yield family
+        family = GaugeMetricFamily("omen_delivery_breaker", "1 for the state the breaker is in.", labels=["state"])
+        for state, name in BREAKER_STATES.items():
+            family.add_metric([name], int(self._delivery.breaker_state == state))
+        yield family
+
+    def _maybe_age_s(self) -> float | None:
+        if self._delivery.backlog_record_count == 0:
+            return 0.0
+        written_at = self._delivery.oldest_written_at(self._reader)
+        return None if written_at is None else max(0.0, time.time() - written_at / 1e6)
 
 
 def gauge(name: str, help: str, maybe_value: float | None) -> GaugeMetricFamily:

@@ -21,6 +21,9 @@ class OmenSettings(ServerSettings):
     riskcast_tls_ca_file: Path | None = Field(
         default=None, description="PEM of those who sign the certificate of RiskCast; plaintext without it"
     )
+    breaker_open_s: float = Field(
+        default=30.0, gt=0, le=3600, description="how long RiskCast is left alone after too many failures, seconds"
+    )
 
     def riskcast_security(self) -> ClientSecurity:
         """The server shows its own certificate when it calls, too."""

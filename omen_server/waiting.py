@@ -1,61 +1,49 @@
-"""Who waits for what becomes of which record."""
+"""Who waits for what RiskCast says of which record."""
 
-import asyncio
-from collections.abc import Collection
+from collections.abc import Iterator
 
 from ledger import Position
-from omen.v1 import signal_service_pb2 as pb
-from omen_server.outcome import Outcome
-
-Listener = asyncio.Future[Outcome]
+from omen_server.appends import Append, Place, place_of
 
 
 class WaitingRoom:
-    """A listener is answered at most once and forgotten then, also when it has been cancelled."""
+    """Whoever waits is answered at most once and forgotten then."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[bytes, int], tuple[Position, Listener]] = {}
+        self._waiting: dict[Place, Append] = {}
         self._closed_because = ""
         self._is_final = False
-
-    @property
-    def awaited(self) -> Collection[tuple[bytes, int]]:
-        """(segment_id, record index) of every record somebody waits for."""
-        return self._waiting.keys()
 
     @property
     def is_closed(self) -> bool:
         return bool(self._closed_because)
 
-    def enter(self, position: Position, listener: Listener) -> None:
-        """Wait for the outcome of a record; while closed, be answered LEDGER_ONLY at once."""
-        if listener.done():
-            return
+    def awaited(self) -> Iterator[Place]:
+        """Every record somebody still waits for; those who gave up are forgotten."""
+        self._waiting = {place: append for place, append in self._waiting.items() if not append.is_answered}
+        yield from self._waiting
+
+    def enter(self, append: Append, position: Position) -> None:
+        """Wait for the outcome of a durable record; while closed, be answered LEDGER_ONLY at once."""
         if self._closed_because:
-            listener.set_result(ledger_only(position, self._closed_because))
+            append.answer(append.ledger_only(self._closed_because))
             return
-        key = (position.segment_id, position.record_index)
-        self._waiting[key] = (position, listener)
-        listener.add_done_callback(lambda _: self._waiting.pop(key, None))
+        first = self._waiting.setdefault(place_of(position), append)
+        if first is not append:
+            first.twins.append(append)
 
-    def leave(self, position: Position) -> Listener | None:
-        """The listener of a record, who waits no longer here; None when nobody does."""
-        _, listener = self._waiting.pop((position.segment_id, position.record_index), (position, None))
-        return listener
-
-    def answer(self, position: Position, outcome: Outcome) -> None:
-        listener = self.leave(position)
-        if listener is not None and not listener.done():
-            listener.set_result(outcome)
+    def leave(self, place: Place) -> Append | None:
+        """Who waited for a record, and waits no longer here; None when nobody did."""
+        return self._waiting.pop(place, None)
 
     def close(self, reason: str) -> None:
         """Nobody need wait: answer everyone LEDGER_ONLY, those who come later too, until `open`."""
         if self._is_final:
             return
         self._closed_because = reason
-        for position, listener in list(self._waiting.values()):
-            if not listener.done():
-                listener.set_result(ledger_only(position, reason))
+        waiting, self._waiting = self._waiting, {}
+        for append in waiting.values():
+            append.answer(append.ledger_only(reason))
 
     def close_for_good(self, reason: str) -> None:
         """As `close`; nothing opens it again."""
@@ -66,7 +54,3 @@ class WaitingRoom:
         """Outcomes may come again."""
         if not self._is_final:
             self._closed_because = ""
-
-
-def ledger_only(position: Position, reason: str) -> Outcome:
-    return Outcome(pb.EMISSION_STATUS_LEDGER_ONLY, position, ledger_only_reason=reason)

@@ -40,7 +40,7 @@ async def connected(target: str, security: ClientSecurity = PLAIN) -> AsyncItera
         yield dialled
 
 
-def channel(target: str, security: ClientSecurity = PLAIN, maybe_meters: CallMeters | None = None) -> grpc.aio.Channel:
+def channel(target: str, security: ClientSecurity = PLAIN, maybe_meters: CallMeters | None = None) -> SecuredChannel:
     """A channel to `target`: host:port, unix:path, or any name gRPC resolves. It connects when first used.
 
     Raises SecurityRefused if the key or the certificates cannot be read. `maybe_meters` are those of "client".

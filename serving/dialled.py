@@ -70,6 +70,11 @@ class SecuredChannel(grpc.aio.Channel):
             self._shown, self._inner, self._calls = credentials, self._dial(credentials), WeakSet()
         return self._inner
 
+    def redial(self) -> None:
+        """The next call begins on a new connection, whatever the one there is says of itself."""
+        self._retire()
+        self._inner, self._calls = self._dial(self._shown), WeakSet()
+
     def begun(self, call: "grpc.aio.Call") -> None:
         """Told of each call on `inner()`."""
         self._calls.add(call)

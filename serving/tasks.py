@@ -1,10 +1,11 @@
 """Running things side by side."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 ANY_TIME = nullcontext()
@@ -40,6 +41,42 @@ async def beside(*coroutines: Coroutine[Any, Any, object]) -> AsyncIterator[None
         if len(failures.exceptions) > 1:
             raise
         raise failures.exceptions[0] from None
+
+
+async def answered_in_order(
+    requests: AsyncIterator[Q], answer: Callable[[Q], Coroutine[Any, Any, T]], at_once: int
+) -> AsyncIterator[T]:
+    """The answers to a stream of requests in the order of the requests, so many of which are answered at once.
+
+    What ends the requests, or one of the answers, is raised after every answer before it.
+    """
+    answers: asyncio.Queue[asyncio.Task[T] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(at_once)
+    under_way: set[asyncio.Task[T]] = set()
+
+    async def read() -> None:
+        try:
+            await room.acquire()
+            async for request in requests:
+                task = asyncio.create_task(answer(request))
+                under_way.add(task)
+                answers.put_nowait(task)
+                await room.acquire()
+        finally:
+            answers.put_nowait(None)
+
+    reader = asyncio.create_task(read())
+    try:
+        while oldest := await answers.get():
+            yield await oldest
+            under_way.discard(oldest)
+            room.release()
+        await reader
+    finally:
+        reader.cancel()
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(reader, *under_way, return_exceptions=True)
 
 
 async def each_on_a_thread(

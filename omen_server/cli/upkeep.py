@@ -192,7 +192,7 @@ def writing(directory: Path) -> Iterator[Ledger]:
 
 def opened(directory: Path) -> Ledger:
     try:
-        return Ledger.open(directory, on_commit=lambda results: None)
+        return Ledger.open(directory, on_commit=lambda results, written_at: None)
     except LedgerLocked as error:
         raise LedgerLocked(f"{error}; without --dir the server is asked") from error
 

@@ -1,7 +1,7 @@
 """omen.v1.DeliveryService."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import grpc
@@ -9,9 +9,11 @@ import grpc
 from contract.checks import placed, text
 from contract.errors import invalid_signal, not_implemented, timestamp
 from contract.limits import OPERATOR_REASON_CHARS_MAX
+from ledger.times import bounded_moment_of
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import delivery_service_pb2_grpc as pb_grpc
 from omen_server.delivery import Delivery
+from omen_server.journal import Journal
 from omen_server.pause import PauseSwitch
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -20,7 +22,10 @@ CHECK_REASON = text(OPERATOR_REASON_CHARS_MAX, least=1)
 
 
 class DeliveryService(pb_grpc.DeliveryServiceServicer):
-    def __init__(self, delivery: Delivery, pause: PauseSwitch, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, journal: Journal, delivery: Delivery, pause: PauseSwitch, *, now: Callable[[], datetime]
+    ) -> None:
+        self._journal = journal
         self._delivery = delivery
         self._pause = pause
         self._now = now
@@ -33,9 +38,15 @@ class DeliveryService(pb_grpc.DeliveryServiceServicer):
         response = pb.GetDeliveryStateResponse(
             phase=pb.DELIVERY_PHASE_PAUSED if pause else delivery.phase,
             reason=pause.reason if pause else delivery.last_error if held else "",
+            breaker=delivery.breaker_state,
             backlog_record_count=delivery.backlog_record_count,
+            backlog_bytes=delivery.backlog_bytes,
             last_error=delivery.last_error,
         )
+        written_at = await self._journal.read(lambda ledger: delivery.oldest_written_at(ledger.reader()))
+        if written_at is not None:
+            age = max(self._now() - bounded_moment_of(written_at), timedelta(0))
+            response.oldest_unsettled_age.FromTimedelta(age)
         if delivery.last_success_at:
             response.last_success_at.CopyFrom(timestamp(delivery.last_success_at))
         if delivery.last_error_at:

@@ -1,24 +1,31 @@
 """omen.v1.SignalService."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import Violation, invalid_signal, not_implemented
+from contract.errors import ContractError, Violation, invalid_signal, item_error, not_implemented
 from contract.identity import SIGNAL_ID
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from contract.pages import maybe_signal_key, page_size_of, signal_token
 from contract.queries import check_list_signals
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1 import signal_service_pb2_grpc as pb_grpc
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.delivery import Delivery
-from omen_server.emission import Emitter, wait_of
+from omen_server.emission import Emitter, Wait, wait_of
 from omen_server.records import ledger_position
 from omen_server.stored_signals import StoredSignals, index_query, named
+from serving.tasks import answered_in_order
 from serving.telemetry.names import bind_signal
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+# Messages of one stream whose events are on their way; the next one is read when the oldest is answered. One is in the
+# ledger's hands, one in RiskCast's, two cover the way there and back.
+EMITTED_AT_ONCE = 4
 
 
 class SignalService(pb_grpc.SignalServiceServicer):
@@ -29,9 +36,18 @@ class SignalService(pb_grpc.SignalServiceServicer):
         self._ledger_id = ledger_id
 
     async def Emit(self, request: pb.EmitRequest, context: Context) -> pb.EmitResponse:
-        timeout = request.delivery_timeout if request.HasField("delivery_timeout") else None
-        wait = wait_of(request.wait_for, timeout)
-        return pb.EmitResponse(emission=await self._emitter.emit(request.event, wait))
+        return pb.EmitResponse(emission=await self._emitter.emit(request.event, asked_wait(request)))
+
+    async def EmitStream(
+        self, request_iterator: AsyncIterator[pb.EmitStreamRequest], context: Context
+    ) -> AsyncIterator[pb.EmitStreamResponse]:
+        async for response in answered_in_order(request_iterator, self._emit_each, EMITTED_AT_ONCE):
+            yield response
+
+    async def _emit_each(self, request: pb.EmitStreamRequest) -> pb.EmitStreamResponse:
+        check_batch(request.events)
+        answers = await self._emitter.emit_each(request.events, asked_wait(request))
+        return pb.EmitStreamResponse(results=[emit_result(answer) for answer in answers])
 
     async def GetSignal(self, request: pb.GetSignalRequest, context: Context) -> pb.GetSignalResponse:
         signal_id = request.signal_id
@@ -48,11 +64,6 @@ class SignalService(pb_grpc.SignalServiceServicer):
             delivery_status=self._delivery.delivery_status(record.position),
         )
 
-    def EmitStream(
-        self, request_iterator: AsyncIterator[pb.EmitStreamRequest], context: Context
-    ) -> AsyncIterator[pb.EmitStreamResponse]:
-        raise not_implemented("EmitStream")
-
     async def ListSignals(self, request: pb.ListSignalsRequest, context: Context) -> pb.ListSignalsResponse:
         check_list_signals(request)
         size = page_size_of(request.page_size)
@@ -68,3 +79,21 @@ class SignalService(pb_grpc.SignalServiceServicer):
 
     def WatchSignals(self, request: pb.WatchSignalsRequest, context: Context) -> AsyncIterator[pb.WatchSignalsResponse]:
         raise not_implemented("WatchSignals")
+
+
+def asked_wait(request: pb.EmitRequest | pb.EmitStreamRequest) -> Wait:
+    return wait_of(request.wait_for, request.delivery_timeout if request.HasField("delivery_timeout") else None)
+
+
+def check_batch(events: Sequence[SignalEvent]) -> None:
+    """Raises ContractError: INVALID_SIGNAL."""
+    if not 1 <= len(events) <= BATCH_ITEMS_MAX:
+        raise invalid_signal([Violation("events", f"must have 1 to {BATCH_ITEMS_MAX} items, has {len(events)}")])
+    if len(events) > 1 and sum(event.ByteSize() for event in events) > BATCH_BYTES_MAX:
+        raise invalid_signal([Violation("events", f"must be at most {BATCH_BYTES_MAX} bytes together")])
+
+
+def emit_result(answer: pb.Emission | ContractError) -> pb.EmitResult:
+    if isinstance(answer, ContractError):
+        return pb.EmitResult(error=item_error(answer))
+    return pb.EmitResult(emission=answer)

@@ -91,7 +91,7 @@ class Answers:
         self.by_waiter: dict[object, Position | LedgerError] = {}
         self.changed = Condition()
 
-    def __call__(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+    def __call__(self, results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
         with self.changed:
             self.batches.append(results)
             for waiter, answer in results:

@@ -13,8 +13,8 @@ MUTANTS: Mutants = {
     ),
     "acknowledged first": (  # and synced right afterwards
         ("ledger.writing.commit", "            segment.sync()\n", "            pass\n"),
-        ("ledger.writer", "            self._on_commit(self._committer.commit(turn.batch, self._stamp()))\n",
-                          "            self._on_commit(self._committer.commit(turn.batch, self._stamp()))\n"
+        ("ledger.writer", "            self._on_commit(self._committer.commit(turn.batch, written_at), written_at)\n",
+                          "            self._on_commit(self._committer.commit(turn.batch, written_at), written_at)\n"
                           "            for segment in self._committer._live.values():\n"
                           "                segment.sync()\n"),
     ),

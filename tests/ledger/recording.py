@@ -128,9 +128,9 @@ class WrittenDown(Answers):
         super().__init__()
         self._recorder = recorder
 
-    def __call__(self, results: object) -> None:
+    def __call__(self, results: object, written_at: int) -> None:
         assert isinstance(results, list)
         for waiter, answer in results:
             if isinstance(answer, Position):
                 self._recorder.note(Acknowledged(waiter, answer))
-        super().__call__(results)
+        super().__call__(results, written_at)

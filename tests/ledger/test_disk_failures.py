@@ -33,7 +33,7 @@ def test_after_a_failed_fsync_every_waiter_fails_with_outcome_unknown(tmp_path: 
             try:
                 ledger.append(b"x", NOON, number)
             except LedgerUnavailable:
-                answers([(number, LedgerUnavailable("refused at once"))])
+                answers([(number, LedgerUnavailable("refused at once"))], 0)
         told = answers.of(*range(10))
         assert {type(answer) for answer in told} == {LedgerUnavailable}
         assert "outcome unknown" in str(ledger.failure)
@@ -159,9 +159,9 @@ def test_a_batch_during_whose_fsync_the_lock_was_deleted_is_not_acknowledged(
 
 def test_no_idle_mark_is_written_after_the_lock_was_deleted(open_ledger: OpenLedger, directory: Path) -> None:
     class UnlockingAnswers(Answers):
-        def __call__(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+        def __call__(self, results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
             (directory / "LOCK").unlink(missing_ok=True)
-            super().__call__(results)
+            super().__call__(results, written_at)
 
     answers = UnlockingAnswers()
     disk = FaultyDisk()

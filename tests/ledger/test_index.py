@@ -323,7 +323,7 @@ def test_a_hundred_thousand_records_are_indexed(tmp_path: Path, capsys: pytest.C
     acknowledged = Event()
     count = 0
 
-    def on_commit(results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+    def on_commit(results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
         nonlocal count
         count += len(results)
         if count == total:

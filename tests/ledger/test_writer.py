@@ -287,8 +287,8 @@ class BusyElsewhere(Answers):
         self._marked = threading.Event()
         self._deadline = monotonic() + DEADLINE_S
 
-    def __call__(self, results: Sequence[tuple[object, Position | LedgerError]]) -> None:
-        super().__call__(results)
+    def __call__(self, results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
+        super().__call__(results, written_at)
         self.batches_after_mark += b"\x02\x00\x00\x00\x08" in self._file.read_bytes()  # a COMMIT_MARK of 8 bytes
         if self.batches_after_mark < 100 and monotonic() < self._deadline:
             self.ledger.append(b"busy", NOON, len(self.batches))
@@ -315,7 +315,7 @@ def test_an_on_commit_that_raises_stops_the_ledger_and_leaves_nobody_waiting(dir
     told: list[Sequence[tuple[object, Position | LedgerError]]] = []
     stopped = threading.Event()
 
-    def raise_first(results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+    def raise_first(results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
         told.append(results)
         if len(told) == 1:
             raise RuntimeError("the loop is closed")

@@ -22,7 +22,7 @@ def payload(prefix: str, number: int) -> bytes:
 def main(directory: Path, prefix: str) -> None:
     in_flight = Semaphore(64)
 
-    def acknowledge(results: Sequence[tuple[object, Position | LedgerError]]) -> None:
+    def acknowledge(results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
         lines = [f"{waiter}\n" for waiter, answer in results if isinstance(answer, Position)]
         os.write(sys.stdout.fileno(), "".join(lines).encode())
         in_flight.release(len(results))

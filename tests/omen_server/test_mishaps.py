@@ -16,7 +16,7 @@ from omen.v1 import signal_service_pb2 as pb
 from omen.v1.ledger_service_pb2 import ListPartitionsRequest
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from omen_server.journal import open_journal
-from tests.omen_server.running import LEDGER_ONLY, event, omen, records_of, refusal, seconds
+from tests.omen_server.running import LEDGER_ONLY, closed_port, event, omen, records_of, refusal, seconds
 from tests.omen_server.scripted_riskcast import answering, hanging, peer_of
 
 
@@ -35,15 +35,19 @@ async def test_a_segment_that_cannot_be_read_now_is_delivered_when_it_can_and_me
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = UnreadableDisk()
+    disk.is_mended = True
     opened = partial(open_journal, settings=LedgerSettings(free_bytes_min=0), disk=disk)
     monkeypatch.setattr(omen_server.app, "open_journal", opened)
-    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
-        await server.emit(event(1), wait_for=pb.WAIT_FOR_LEDGER)
-        await server.until_state(lambda state: state.last_error == "the ledger could not be read")
-        await server.emit(event(2), wait_for=pb.WAIT_FOR_LEDGER)
-        disk.is_mended = True
-        await server.until_drained()
-        assert len(peer.records) == 2
+    port = closed_port()
+    async with omen(tmp_path, port) as server:
+        await server.to_ledger(1)
+        disk.is_mended = False
+        async with peer_of(answering(), listen=f"127.0.0.1:{port}") as peer:
+            await server.until_state(lambda state: state.last_error == "the ledger could not be read")
+            await server.to_ledger(2)
+            disk.is_mended = True
+            await server.until_drained()
+            assert len(peer.records) == 2
 
 
 async def test_whoever_waits_for_riskcast_when_omen_stops_hears_that_the_signal_is_in_the_ledger(

@@ -26,7 +26,6 @@ SERVICES = {
 }
 
 NOT_THERE_YET = {
-    "SignalService.EmitStream",
     "SignalService.WatchSignals",
     "PipelineService.ProcessStream",
     "PipelineService.ListRejections",

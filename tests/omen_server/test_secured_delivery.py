@@ -5,13 +5,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-import omen_server.delivery
 import serving.server
 from omen.v1.delivery_service_pb2 import (
     DELIVERY_PHASE_FOLLOWING,
     DELIVERY_PHASE_HELD,
     GetDeliveryStateResponse,
 )
+from omen_server.delivery import contact
 from tests.omen_server.running import LEDGER_ONLY, Omen, event, omen, riskcast, seconds
 from tests.serving.authority import write_keys
 
@@ -19,7 +19,7 @@ from tests.serving.authority import write_keys
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of half a minute and a second."""
-    monkeypatch.setattr(omen_server.delivery, "HELD_RETRY_S", 0.2)
+    monkeypatch.setattr(contact, "HELD_RETRY_S", 0.2)
     monkeypatch.setattr(serving.server, "KEYS_WATCHED_S", 0.05)
 
 

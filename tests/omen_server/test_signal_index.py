@@ -14,7 +14,9 @@ import pytest
 from ledger import Advanced, IndexFields, IndexUnavailable, LedgerIndex, LedgerSettings, Position
 from omen.v1 import signal_service_pb2 as pb
 from omen_server import signal_index
+from omen_server.appends import Append, Request
 from omen_server.journal import Journal, open_journal
+from omen_server.outcome import Outcome
 from omen_server.signal_index import SignalIndex, open_signal_index
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, omen
 from tests.riskcast_server.events import event as complete_event
@@ -35,7 +37,15 @@ def payload(number: int) -> bytes:
 
 
 async def append(journal: Journal, *numbers: int) -> list[Position]:
-    return [await journal.append(payload(number), datetime.now(UTC)) for number in numbers]
+    return [await append_one(journal, payload(number)) for number in numbers]
+
+
+async def append_one(journal: Journal, payload: bytes) -> Position:
+    request = Request(1, waits_for_riskcast=False)
+    journal.append(Append(payload, datetime.now(UTC), "", "", request))
+    [answer] = await request.answered(None)
+    assert isinstance(answer, Outcome)
+    return answer.position
 
 
 def find(index: SignalIndex, number: int) -> Position | None:
@@ -141,7 +151,7 @@ async def test_a_locked_index_is_told_once_and_when_it_goes_on(
 
 async def test_it_stops_at_once_in_the_middle_of_its_work_and_leaves_a_closed_file(tmp_path: Path) -> None:
     async with indexed(tmp_path) as (journal, _):
-        await asyncio.gather(*(journal.append(payload(number), datetime.now(UTC)) for number in range(5000)))
+        await asyncio.gather(*(append_one(journal, payload(number)) for number in range(5000)))
         began = time.monotonic()
     assert time.monotonic() - began < 2
     assert files_of_the_index(tmp_path) == {"index.db"}
@@ -220,7 +230,7 @@ async def appends_per_s(journal: Journal) -> float:
 
     async def appender(mine: list[bytes]) -> None:
         for one in mine:
-            await journal.append(one, datetime.now(UTC))
+            await append_one(journal, one)
 
     await asyncio.gather(*(appender(payloads[place::IN_FLIGHT]) for place in range(IN_FLIGHT)))
     return COUNT / (time.perf_counter() - began)

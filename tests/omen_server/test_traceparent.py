@@ -102,6 +102,9 @@ async def test_an_event_that_has_just_room_for_itself_is_taken_without_the_trace
         assert largest.ByteSize() == EVENT_BYTES_MAX
         again = await emitted(server, largest, PARENT, wait_for=pb.WAIT_FOR_LEDGER)
         assert (again.status, again.signal_id) == (LEDGER_ONLY, emission.signal_id)
+        assert again.position == emission.position  # a repeat
+    async with omen(tmp_path, closed_port()) as server:
+        await emitted(server, largest, PARENT, wait_for=pb.WAIT_FOR_LEDGER)
         assert [each.traceparent for each in await events(server)] == ["", ""]
 
 

@@ -67,9 +67,9 @@ async def test_nothing_else_answers_there_though_it_was_called_on_the_other_addr
         entered = probe.entered
         with_key = serving.channel(f"127.0.0.1:{running.health_port}", ClientSecurity(tmp_path / "key"))
         async with probes(running) as without_key, with_key:
-            for channel in (without_key, with_key):
+            for asked in (without_key, with_key):
                 for method in (*REFLECTION, *SCOPES):
-                    assert await unasked(channel, method) is grpc.StatusCode.UNIMPLEMENTED
+                    assert await unasked(asked, method) is grpc.StatusCode.UNIMPLEMENTED
         assert probe.entered == entered
 
 

@@ -106,7 +106,7 @@ async def test_what_the_caller_says_goes_along_and_the_calls_are_grpcs_own(tmp_p
 
     async with served(probe) as running, serving.channel(running.target, ClientSecurity(mine)) as channel:
         name = f"/{SERVICE.full_name}/"
-        unary: Any = channel.unary_unary(f"{name}UnaryUnary", _registered_method=True)  # type: ignore[call-arg]
+        unary: Any = channel.unary_unary(f"{name}UnaryUnary", _registered_method=True)
         bidi: Any = channel.stream_stream(f"{name}StreamStream")
         for call in (
             unary(b"", metadata=METADATA, timeout=10),

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
@@ -12,20 +12,20 @@ from contract.coverage import Coverage
 from contract.errors import ErrorDetails
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from ledger import Ledger, Record, SegmentCursor
-from omen_server.backlog import Run, Segment
+from omen_server.delivery.backlog import Run, Segment
+from omen_server.delivery.line import Line
 from omen_server.journal import Journal
-from omen_server.metrics import LEDGER, NO_HELLO, PROTOCOL
+from omen_server.metrics import LEDGER, NO_ANSWER, NO_HELLO, PROTOCOL
 from omen_server.records import ledger_record
 from riskcast.v1 import ingest_service_pb2 as pb
 from serving.telemetry.call_meters import GO_CODES
 
-if TYPE_CHECKING:  # at run time there is one stub class for both kinds of channels
-    from riskcast.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
-
 T = TypeVar("T")
 
 MESSAGES_IN_FLIGHT = 4  # enough to hide a round trip behind a commit; more only adds memory
-HELLO_TIMEOUT_S = 10.0
+HELLO_TIMEOUT_S = 4.0  # some tens of milliseconds, a second for a RiskCast that has to count a million records
+HELLO_TIMEOUT_MAX_S = 32.0  # for one that needs longer: each hello in vain doubles the patience for the next
+ANSWER_TIMEOUT_S = 5.0  # a message takes some tens of milliseconds; without an answer the connection is given up
 READ_RETRY_S = 1.0
 RECORD_OVERHEAD_BYTES = 128  # position, time and tags around the event bytes of one record
 MESSAGE_EVENT_BYTES_MAX = BATCH_BYTES_MAX - BATCH_ITEMS_MAX * RECORD_OVERHEAD_BYTES
@@ -52,24 +52,34 @@ class Disconnected(Exception):
         retry_delay_s: float = 0.0,
         detail: str = "",
         cause: str = PROTOCOL,
+        was_answered: bool = True,
     ) -> None:
         """`message` may be shown to whoever emits; `detail`, with addresses and system errors, is for the log; `cause`,
-        one of the metrics' CAUSES, is counted."""
+        one of the metrics' CAUSES, is counted; `was_answered` when RiskCast itself ended it."""
         super().__init__(message)
         self.holds = holds
         self.retry_delay_s = retry_delay_s
         self.detail = detail
         self.cause = cause
+        self.was_answered = was_answered
+
+    @property
+    def is_silent(self) -> bool:
+        """Nothing was heard any more: the connection may be dead without saying so."""
+        return self.cause in (NO_HELLO, NO_ANSWER)
 
 
 class RiskCastStream:
     """An async context manager; leaving it ends the call."""
 
-    def __init__(self, stub: "IngestServiceAsyncStub", journal: Journal) -> None:
-        self._call = stub.IngestStream()
+    def __init__(self, line: Line, journal: Journal, hello_timeout_s: float = HELLO_TIMEOUT_S) -> None:
+        self._call = line.stream()
+        self._hello_timeout_s = hello_timeout_s
         self._journal = journal
         self._in_flight: deque[list[Record]] = deque()
         self._window = asyncio.Semaphore(MESSAGES_IN_FLIGHT)
+        self._answer_due = asyncio.Event()
+        self._waiting_since_s = 0.0
         self._cursor: tuple[bytes, SegmentCursor] | None = None
 
     async def __aenter__(self) -> Self:
@@ -100,6 +110,11 @@ class RiskCastStream:
         except ValueError as error:
             raise Disconnected(f"RiskCast answered the hello with what is {error}") from error
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer is to come."""
+        return bool(self._in_flight)
+
     async def window(self) -> None:
         """Wait until one more message may be in flight."""
         await self._window.acquire()
@@ -114,6 +129,9 @@ class RiskCastStream:
 
     async def send(self, records: list[Record]) -> None:
         batch = pb.IngestBatch(records=[ledger_record(self._journal.ledger_id, record) for record in records])
+        if not self._in_flight:
+            self._waiting_since_s = asyncio.get_running_loop().time()
+            self._answer_due.set()
         self._in_flight.append(records)
         await self._translated(self._call.write(pb.IngestStreamRequest(batch=batch)))
 
@@ -123,6 +141,9 @@ class RiskCastStream:
         if not self._in_flight or response.WhichOneof("message") != "batch":
             raise Disconnected("RiskCast answered out of turn")
         records = self._in_flight.popleft()
+        self._waiting_since_s = asyncio.get_running_loop().time()
+        if not self._in_flight:
+            self._answer_due.clear()
         results = response.batch.results
         if len(results) != len(records):
             raise Disconnected(f"RiskCast gave {len(results)} outcomes for {len(records)} records")
@@ -131,10 +152,25 @@ class RiskCastStream:
         self._window.release()
         return list(zip(records, results, strict=True))
 
+    async def until_silent(self) -> None:
+        """Raises Disconnected once an answer is overdue; while none is expected, a stream may rest for hours."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._answer_due.wait()
+            left_s = self._waiting_since_s + ANSWER_TIMEOUT_S - loop.time()
+            if left_s <= 0:
+                message = f"no answer within {ANSWER_TIMEOUT_S:g} s"
+                raise Disconnected(message, cause=NO_ANSWER, was_answered=False)
+            await asyncio.sleep(left_s)
+
     async def _greet(self, hello: pb.IngestStreamRequest) -> pb.IngestStreamResponse:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
-            await self._call.write(hello)
-            return await self._next()
+        try:
+            async with asyncio.timeout(self._hello_timeout_s):
+                await self._call.write(hello)
+                return await self._next()
+        except TimeoutError as error:
+            message = f"no answer to the hello within {self._hello_timeout_s:g} s"
+            raise Disconnected(message, cause=NO_HELLO, was_answered=False) from error
 
     async def _next(self) -> pb.IngestStreamResponse:
         response = await self._call.read()
@@ -151,8 +187,6 @@ class RiskCastStream:
             raise disconnected(error.code(), error.details(), error.trailing_metadata()) from error
         except asyncio.InvalidStateError as error:  # written to after it ended: its status tells why
             raise await self._ended() from error
-        except TimeoutError as error:
-            raise Disconnected(f"no answer to the hello within {HELLO_TIMEOUT_S:g} s", cause=NO_HELLO) from error
 
     async def _ended(self) -> Disconnected:
         call = self._call
@@ -175,6 +209,11 @@ def disconnected(code: grpc.StatusCode, details: str | None, metadata: grpc.aio.
         return Disconnected("RiskCast ended the stream", cause=GO_CODES[code])
     rich = ErrorDetails.from_trailing_metadata(metadata)
     message = f"{rich.reason}: {rich.message}" if rich else code.name
-    retry_delay_s = (rich.retry_delay_s if rich else None) or 0.0
-    holds = code in HOLDING_CODES
-    return Disconnected(message, holds=holds, retry_delay_s=retry_delay_s, detail=details or "", cause=GO_CODES[code])
+    return Disconnected(
+        message,
+        holds=code in HOLDING_CODES,
+        retry_delay_s=(rich.retry_delay_s if rich else None) or 0.0,
+        detail=details or "",
+        cause=GO_CODES[code],
+        was_answered=rich is not None,
+    )

@@ -1,0 +1,236 @@
+"""Which records of the ledger RiskCast has not settled, in the order in which to send them.
+
+Pure: built from what the ledger holds and what RiskCast's hello says is settled, then told of every record that
+becomes durable, is taken into a message, sent, or answered. Indexes count the records of a segment from 1; ranges of
+them include both ends.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from contract.coverage import Coverage, Interval
+
+NOTHING = Coverage()
+
+
+@dataclass(slots=True)
+class Segment:
+    """A segment of the ledger as far as it is durable."""
+
+    partition: str
+    ordinal: int
+    segment_id: bytes
+    record_count: int
+    byte_length: int = 0
+    damaged: Coverage = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive records of one segment."""
+
+    segment: Segment
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+    def holds(self, segment_id: bytes, index: int) -> bool:
+        return self.segment.segment_id == segment_id and self.first <= index <= self.last
+
+
+@dataclass(slots=True)
+class _Unsent:
+    """Of one segment. `maybe_bytes` is None while nobody has counted them."""
+
+    segment: Segment
+    ranges: deque[Interval] = field(default_factory=deque)
+    maybe_bytes: int | None = 0
+
+
+class Queue:
+    """Ranges of records by segment, first in first out."""
+
+    def __init__(self) -> None:
+        self._segments: dict[bytes, _Unsent] = {}
+        self.count = 0
+
+    @property
+    def maybe_bytes(self) -> int | None:
+        """None when it is not known of some."""
+        total = 0
+        for unsent in list(self._segments.values()):
+            if unsent.maybe_bytes is None:
+                return None
+            total += unsent.maybe_bytes
+        return total
+
+    def put(self, run: Run, maybe_bytes: int | None) -> None:
+        """Behind all others of their segment."""
+        unsent = self._of(run.segment)
+        if unsent.ranges and unsent.ranges[-1][1] == run.first - 1:
+            unsent.ranges[-1] = (unsent.ranges[-1][0], run.last)
+        else:
+            unsent.ranges.append((run.first, run.last))
+        self.count += run.count
+        if maybe_bytes is None or unsent.maybe_bytes is None:
+            unsent.maybe_bytes = None
+        else:
+            unsent.maybe_bytes += maybe_bytes
+
+    def take(self, count_max: int) -> Run | None:
+        for unsent in self._segments.values():
+            first, last = unsent.ranges[0]
+            run = Run(unsent.segment, first, min(last, first + count_max - 1))
+            unsent.ranges.popleft()
+            if run.last < last:
+                unsent.ranges.appendleft((run.last + 1, last))
+            self.count -= run.count
+            return run
+        return None
+
+    def give_back(self, run: Run) -> None:
+        """Before all others of their segment."""
+        self._of(run.segment).ranges.appendleft((run.first, run.last))
+        self.count += run.count
+
+    def left(self, segment: Segment, byte_count: int) -> None:
+        """Records of so many bytes were taken out for good."""
+        unsent = self._segments[segment.segment_id]
+        if not unsent.ranges:
+            del self._segments[segment.segment_id]
+        elif unsent.maybe_bytes is not None:
+            unsent.maybe_bytes -= byte_count
+
+    def holds(self, segment_id: bytes, index: int) -> bool:
+        unsent = self._segments.get(segment_id)
+        return unsent is not None and any(first <= index <= last for first, last in unsent.ranges)
+
+    def heads(self) -> Iterator[Run]:
+        """The first records of each segment."""
+        for unsent in list(self._segments.values()):
+            if unsent.ranges:
+                yield Run(unsent.segment, *unsent.ranges[0])
+
+    def _of(self, segment: Segment) -> _Unsent:
+        return self._segments.setdefault(segment.segment_id, _Unsent(segment))
+
+
+class Backlog:
+    """Sends old before new: by partition, then segment, then index.
+
+    What became durable since the hello has a queue of its own, and the two take turns, so that neither a long outage
+    nor a flood of new records keeps the other waiting. Records in `asked_for`, (segment_id, index), are sent although
+    they are settled: somebody still waits for an answer that was lost with the stream before, or had one sent again.
+    """
+
+    def __init__(
+        self,
+        segments: Iterable[Segment],
+        settled: Mapping[bytes, Coverage],
+        asked_for: Iterable[tuple[bytes, int]] = (),
+    ) -> None:
+        self._old, self._new = Queue(), Queue()
+        self._turns = deque([self._new, self._old])
+        self._composed: list[tuple[Queue, Run]] = []
+        self._composed_bytes = 0
+        self._sent: deque[tuple[list[Run], int]] = deque()  # the messages without an answer yet, and their bytes
+        asked = by_segment(asked_for)
+        for segment in sorted(segments, key=lambda segment: (segment.partition, segment.ordinal)):
+            done = settled.get(segment.segment_id, NOTHING)
+            missing = Coverage.up_to(segment.record_count) - (done - asked.get(segment.segment_id, NOTHING))
+            maybe_bytes = None if done.intervals else segment.byte_length
+            for first, last in (missing - segment.damaged).intervals:
+                self._old.put(Run(segment, first, last), maybe_bytes)
+                maybe_bytes = None if maybe_bytes is None else 0
+
+    @property
+    def record_count(self) -> int:
+        """Records not settled: those to send and those sent without an answer yet."""
+        under_way = sum(run.count for run in self._under_way())
+        return self._old.count + self._new.count + under_way
+
+    @property
+    def maybe_bytes(self) -> int | None:
+        """Their bytes in the ledger; None when not known."""
+        old, new = self._old.maybe_bytes, self._new.maybe_bytes
+        if old is None or new is None:
+            return None
+        return old + new + self._composed_bytes + sum(size for _, size in self._sent)
+
+    def message_count(self, records_max: int, bytes_max: int) -> int:
+        """How many answers have to come until it is empty, with messages as full as they can be."""
+        bytes_known = (self._old.maybe_bytes or 0) + (self._new.maybe_bytes or 0)
+        by_count = -(-(self._old.count + self._new.count) // records_max)
+        return len(self._sent) + max(by_count, -(-bytes_known // bytes_max))
+
+    def is_settled(self, segment_id: bytes, index: int) -> bool:
+        """Whether a durable record needs no sending."""
+        return not (
+            any(run.holds(segment_id, index) for run in self._under_way())
+            or self._old.holds(segment_id, index)
+            or self._new.holds(segment_id, index)
+        )
+
+    def heads(self) -> list[Run]:
+        """Runs that the oldest unsettled record is the first one of; one for each partition."""
+        first: dict[str, Run] = {}
+        for run in (*self._under_way(), *self._old.heads(), *self._new.heads()):
+            known = first.setdefault(run.segment.partition, run)
+            if (run.segment.ordinal, run.first) < (known.segment.ordinal, known.first):
+                first[run.segment.partition] = run
+        return list(first.values())
+
+    def grow(self, run: Run, byte_count: int) -> None:
+        """These became durable, after every other of their segment."""
+        self._new.put(run, byte_count)
+
+    def ask_again(self, segment: Segment, index: int) -> None:
+        """A settled record is to be sent once more."""
+        if self.is_settled(segment.segment_id, index):
+            self._new.put(Run(segment, index, index), None)
+
+    def take(self, count_max: int) -> Run | None:
+        """The next records for the message that is composed, at most `count_max`; None when all were taken."""
+        for queue in self._turns:
+            if run := queue.take(count_max):
+                self._composed.append((queue, run))
+                return run
+        return None
+
+    def keep(self, last: int, byte_count: int) -> None:
+        """Of the run taken last the records to `last`, of so many bytes, go into the message; the others are given
+        back."""
+        queue, run = self._composed.pop()
+        if last < run.last:
+            queue.give_back(Run(run.segment, last + 1, run.last))
+        queue.left(run.segment, byte_count)
+        if last >= run.first:
+            self._composed.append((queue, Run(run.segment, run.first, last)))
+            self._composed_bytes += byte_count
+
+    def send(self) -> None:
+        """The message that was composed is under way; the next one begins with the other queue."""
+        self._sent.append(([run for _, run in self._composed], self._composed_bytes))
+        self._composed, self._composed_bytes = [], 0
+        self._turns.rotate()
+
+    def answer(self) -> None:
+        """The oldest message is settled."""
+        self._sent.popleft()
+
+    def _under_way(self) -> Iterator[Run]:
+        for runs, _ in list(self._sent):
+            yield from runs
+        for _, run in list(self._composed):
+            yield run
+
+
+def by_segment(places: Iterable[tuple[bytes, int]]) -> dict[bytes, Coverage]:
+    indexes: dict[bytes, list[int]] = {}
+    for segment_id, index in places:
+        indexes.setdefault(segment_id, []).append(index)
+    return {segment_id: Coverage.of(found) for segment_id, found in indexes.items()}

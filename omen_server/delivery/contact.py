@@ -1,0 +1,96 @@
+"""Whether and when RiskCast is called: the breaker and the retries, with the connection and the clock they need."""
+
+import asyncio
+from random import Random
+
+import structlog
+
+from omen.v1.delivery_service_pb2 import BreakerState
+from omen_server.delivery.breaker import Breaker, State
+from omen_server.delivery.line import Line
+from omen_server.delivery.retry import RetryPolicy
+from omen_server.delivery.stream import HELLO_TIMEOUT_MAX_S, HELLO_TIMEOUT_S, Disconnected
+from omen_server.metrics import NO_HELLO, DeliveryMetrics
+from serving.tasks import first_of
+
+HELD_RETRY_S = 30.0  # credentials and versions are mended by people, not by asking again soon
+
+BREAKER_STATES = {
+    State.CLOSED: BreakerState.BREAKER_STATE_CLOSED,
+    State.OPEN: BreakerState.BREAKER_STATE_OPEN,
+    State.HALF_OPEN: BreakerState.BREAKER_STATE_HALF_OPEN,
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Contact:
+    """`failures`: in a row, since RiskCast last settled something."""
+
+    def __init__(
+        self, line: Line, breaker: Breaker, policy: RetryPolicy, jitter: Random, metrics: DeliveryMetrics
+    ) -> None:
+        self._line = line
+        self._breaker = breaker
+        self._policy = policy
+        self._jitter = jitter
+        self._metrics = metrics
+        self._clock = asyncio.get_running_loop().time
+        self._maybe_last: Disconnected | None = None
+        self.failures = 0
+        self.hello_timeout_s = HELLO_TIMEOUT_S
+
+    @property
+    def breaker_state(self) -> "BreakerState.ValueType":
+        return BREAKER_STATES[self._breaker.state]
+
+    async def until_allowed(self) -> None:
+        """Wait as long as the breaker is open."""
+        while not self._breaker.allows(self._clock()):
+            was_answered = self._maybe_last is not None and self._maybe_last.was_answered
+            await first_of(self._ready_again(was_answered), asyncio.sleep(self._breaker.remaining_s(self._clock())))
+
+    def greeted(self) -> None:
+        """The hello was answered."""
+        self.hello_timeout_s = HELLO_TIMEOUT_S
+        self._succeeded()
+
+    def answered(self) -> None:
+        """A message was."""
+        self.failures = 0
+        self._succeeded()
+
+    def failed(self, broken: Disconnected) -> None:
+        self.failures += 1
+        self._maybe_last = broken
+        if broken.cause == NO_HELLO:
+            self.hello_timeout_s = min(2 * self.hello_timeout_s, HELLO_TIMEOUT_MAX_S)
+        if broken.is_silent:
+            self._line.redial()
+        if broken.holds:
+            return
+        before = self._breaker.state
+        self._breaker.failed(self._clock())
+        if before is not State.OPEN and self._breaker.state is State.OPEN:
+            self._metrics.opened()
+            log.warning("riskcast_breaker_opened", failures=self.failures, error=str(broken))
+
+    async def back_off(self, broken: Disconnected) -> None:
+        delay_s = HELD_RETRY_S if broken.holds else 0.0
+        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter, max(delay_s, broken.retry_delay_s)))
+        self._metrics.retry()
+
+    def forgive(self) -> None:
+        """An operator wants it tried at once."""
+        self.failures = 0
+        self._breaker.ready_again(self._clock())
+
+    async def _ready_again(self, was_answered: bool) -> None:
+        await self._line.ready_again(was_answered=was_answered)
+        self._breaker.ready_again(self._clock())
+
+    def _succeeded(self) -> None:
+        before = self._breaker.state
+        self._breaker.succeeded(self._clock())
+        if before is not State.CLOSED:
+            log.info("riskcast_breaker_closed")

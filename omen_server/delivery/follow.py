@@ -1,0 +1,317 @@
+"""Follows the ledger and streams it to RiskCast: the only path a signal takes after the ledger.
+
+    connecting ──hello──► following ──stream breaks──► connecting (backoff, breaker)
+        ▲                     │                            │
+        └─resume── paused ◄───┴───────────pause────────────┘
+
+RiskCast holds the cursor: the hello of every stream asks what is settled, and the rest is sent in order. So nothing
+has to be remembered here over a crash of either side. Whoever waits for a record's outcome is answered LEDGER_ONLY as
+soon as it is known that RiskCast cannot be reached, or is more than a second behind; after a stream that broke and came
+back, what somebody still waits for is sent again, settled or not, because the answer was lost.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+import structlog
+
+from contract.coverage import Coverage
+from contract.errors import ContractError
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX, HELLO_SEGMENTS_MAX
+from ledger import LedgerReader, Position, Record
+from ledger.format import frame_bytes
+from omen.v1 import signal_service_pb2 as signal_pb
+from omen.v1.delivery_service_pb2 import BreakerState, DeliveryPhase
+from omen_server.appends import Append, Place
+from omen_server.delivery.backlog import Backlog, Run, Segment
+from omen_server.delivery.contact import Contact
+from omen_server.delivery.line import Line
+from omen_server.delivery.newest import Newest
+from omen_server.delivery.pace import Pace
+from omen_server.delivery.settling import Settling
+from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream
+from omen_server.journal import Durable, Journal
+from omen_server.metrics import LEDGER, DeliveryMetrics
+from omen_server.pause import PauseSwitch
+from omen_server.recent import RecentSignals
+from omen_server.waiting import WaitingRoom
+from serving.tasks import first_of
+
+BEHIND_S = 1.0  # whoever emits is not kept waiting for a backlog that takes longer
+
+log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """`survey()` before anything is appended, then `run()` as one task; all on the event loop of the journal."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        line: Line,
+        contact: Contact,
+        settling: Settling,
+        waiting: WaitingRoom,
+        recent: RecentSignals,
+        pause: PauseSwitch,
+        *,
+        now: Callable[[], datetime],
+        redriving: Callable[[], Iterator[Place]] = lambda: iter(()),
+        metrics: DeliveryMetrics | None = None,
+    ) -> None:
+        self._journal = journal
+        self._line = line
+        self._contact = contact
+        self._settling = settling
+        self._waiting = waiting
+        self._recent = recent
+        self._pause = pause
+        self._now = now
+        self._redriving = redriving
+        self._metrics = metrics or DeliveryMetrics()
+        self._clock = asyncio.get_running_loop().time
+        self._segments: dict[bytes, Segment] = {}
+        self._maybe_backlog: Backlog | None = None
+        self._newest = Newest()
+        self._pace = Pace()
+        self._work = asyncio.Event()
+        self.phase = DeliveryPhase.DELIVERY_PHASE_CONNECTING
+        self.last_success_at: datetime | None = None
+        self.last_error_at: datetime | None = None
+        self.last_error = ""
+
+    @property
+    def backlog_record_count(self) -> int | None:
+        """Durable records that RiskCast has not settled; None before RiskCast has been asked."""
+        return self._maybe_backlog.record_count if self._maybe_backlog else None
+
+    @property
+    def backlog_bytes(self) -> int | None:
+        """Their bytes in the ledger; None when not known."""
+        return self._maybe_backlog.maybe_bytes if self._maybe_backlog else None
+
+    @property
+    def breaker_state(self) -> "BreakerState.ValueType":
+        return self._contact.breaker_state
+
+    def oldest_written_at(self, reader: LedgerReader) -> int | None:
+        """When the oldest unsettled record was written, in microseconds; None when there is none or it is not known.
+
+        Reads one record of each partition that has a backlog, however long: on a thread.
+        """
+        runs = self._maybe_backlog.heads() if self._maybe_backlog else []
+        return min(filter(None, (maybe_written_at(reader, run) for run in runs)), default=None)
+
+    def delivery_status(self, position: Position) -> "signal_pb.DeliveryStatus.ValueType":
+        """What is known of a durable record."""
+        if self._maybe_backlog is None:
+            return signal_pb.DELIVERY_STATUS_UNSPECIFIED
+        settled = self._maybe_backlog.is_settled(position.segment_id, position.record_index)
+        return signal_pb.DELIVERY_STATUS_SETTLED if settled else signal_pb.DELIVERY_STATUS_PENDING
+
+    def join(self, append: Append, position: Position) -> bool:
+        """Wait for the outcome of a record that is durable already; False when none is to come."""
+        if self.delivery_status(position) == signal_pb.DELIVERY_STATUS_SETTLED:
+            return False
+        append.became_durable(position)
+        self._waiting.enter(append, position)
+        return True
+
+    async def run(self) -> None:
+        """Deliver until cancelled. Whatever ends it, nobody waits any longer."""
+        try:
+            while True:
+                if self._pause.current is not None:
+                    self.phase = DeliveryPhase.DELIVERY_PHASE_PAUSED
+                    self._waiting.close(f"delivery is paused: {self._pause.current.reason}")
+                    await self._pause.until_resumed()
+                    self._contact.forgive()
+                self.phase = DeliveryPhase.DELIVERY_PHASE_CONNECTING
+                self._waiting.open()
+                await first_of(self._deliver(), self._pause.until_paused())
+        finally:
+            self.stop_waiting("OMEN delivers nothing more")
+
+    def stop_waiting(self, reason: str) -> None:
+        """From now on answer LEDGER_ONLY, with this reason, to whoever waits or comes to wait."""
+        self._waiting.close_for_good(reason)
+
+    async def survey(self) -> None:
+        """Learn what the ledger holds, then hear of every record that becomes durable."""
+        for partition in await self._journal.partitions():
+            for info in () if partition.is_pruned else partition.segments:
+                self._segments[info.segment_id] = Segment(
+                    info.partition,
+                    info.ordinal,
+                    info.segment_id,
+                    info.record_count,
+                    info.byte_length,
+                    Coverage.spanning(info.damaged),
+                )
+        self._journal.follow(self._on_durable)
+
+    def send_again(self, position: Position) -> None:
+        """A record that RiskCast has settled is to be sent once more; before the next hello that is seen to there."""
+        segment = self._segments.get(position.segment_id)
+        if segment is not None and self._maybe_backlog is not None:
+            self._maybe_backlog.ask_again(segment, position.record_index)
+            self._work.set()
+
+    async def _deliver(self) -> None:
+        """Streams one after the other, with patience."""
+        while True:
+            await self._contact.until_allowed()
+            try:
+                await self._follow()
+            except Disconnected as broken:
+                self._note(broken)
+                await self._contact.back_off(broken)
+
+    async def _follow(self) -> None:
+        """One stream from its hello to its end."""
+        async with RiskCastStream(self._line, self._journal, self._contact.hello_timeout_s) as stream:
+            backlog = await self._greet(stream)
+            try:
+                await first_of(self._send(stream, backlog), self._receive(stream, backlog), stream.until_silent())
+            finally:
+                self._newest.clear()
+                self._pace.broken()
+
+    async def _greet(self, stream: RiskCastStream) -> Backlog:
+        """Everything is compared in each hello: a RiskCast restored from an older copy shows there."""
+        settled = await stream.hello(self._newest_segments())
+        self._contact.greeted()
+        self._metrics.stream_opened()
+        backlog = Backlog(self._segments.values(), settled, (*self._waiting.awaited(), *self._redriving()))
+        self._maybe_backlog = backlog
+        self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
+        self._waiting.open()
+        log.info("delivery_following", backlog_records=backlog.record_count)
+        return backlog
+
+    def _newest_segments(self) -> list[Segment]:
+        """As many as a hello takes. Of an older one nothing is known to be settled, and so it is sent again."""
+        in_order = sorted(self._segments.values(), key=lambda segment: (segment.partition, segment.ordinal))
+        return in_order[-HELLO_SEGMENTS_MAX:]
+
+    async def _send(self, stream: RiskCastStream, backlog: Backlog) -> None:
+        while True:
+            await stream.window()
+            while not (records := await self._next_message(stream, backlog)):
+                self._work.clear()
+                await self._work.wait()
+            backlog.send()
+            self._pace.sent(self._clock())
+            await stream.send(records)
+
+    async def _next_message(self, stream: RiskCastStream, backlog: Backlog) -> list[Record]:
+        """As many runs as fit into one message; nothing when everything was taken, found out without a pause."""
+        records: list[Record] = []
+        room_bytes = MESSAGE_EVENT_BYTES_MAX
+        while room_bytes >= EVENT_BYTES_MAX and (run := backlog.take(BATCH_ITEMS_MAX - len(records))):
+            read = self._newest.take(run, room_bytes) or await self._read(stream, run, room_bytes)
+            sizes = [len(record.payload) for record in read]
+            last = read[-1].position.record_index if read else run.last
+            note_unreadable(run, last, read)
+            backlog.keep(last if read else run.first - 1, sum(map(frame_bytes, sizes)))
+            records += read
+            room_bytes -= sum(sizes)
+            if len(records) == BATCH_ITEMS_MAX:
+                break
+        return records
+
+    async def _read(self, stream: RiskCastStream, run: Run, room_bytes: int) -> list[Record]:
+        self._newest.drop(run)
+        return await stream.read(run, room_bytes)
+
+    async def _receive(self, stream: RiskCastStream, backlog: Backlog) -> None:
+        while True:
+            results = await stream.receive()
+            self._metrics.message()
+            self._metrics.answered([result for _, result in results])
+            try:
+                await self._settling.settle(results)
+            except ContractError as error:  # the next hello shows what is still missing
+                raise Disconnected(str(error), retry_delay_s=error.retry_delay_s or 0.0, cause=LEDGER) from error
+            backlog.answer()
+            self._pace.answered(self._clock(), is_more_under_way=stream.is_waiting)
+            self._contact.answered()
+            self.last_success_at = self._now()
+
+    def _note(self, broken: Disconnected) -> None:
+        self._metrics.disconnected(broken.cause)
+        was_following = self.phase == DeliveryPhase.DELIVERY_PHASE_FOLLOWING
+        self.phase = DeliveryPhase.DELIVERY_PHASE_HELD if broken.holds else DeliveryPhase.DELIVERY_PHASE_CONNECTING
+        is_first = not self._contact.failures
+        self._contact.failed(broken)
+        if was_following and is_first and not broken.holds:
+            # Connections are replaced every few minutes: an error only if it cannot be opened again.
+            log.info("riskcast_stream_ended", reason=str(broken), detail=broken.detail)
+            return
+        self.last_error, self.last_error_at = str(broken), self._now()
+        if broken.holds or not self._waiting.is_closed:
+            log.warning("riskcast_unreachable", error=str(broken), detail=broken.detail, held=broken.holds)
+        self._waiting.close(f"RiskCast cannot be reached: {broken}")
+
+    def _on_durable(self, durable: Durable) -> None:
+        is_following = self.phase == DeliveryPhase.DELIVERY_PHASE_FOLLOWING
+        for run, records in self._grown(durable):
+            if self._maybe_backlog is not None:
+                sizes = sum(frame_bytes(len(record.payload)) for record in records)
+                self._maybe_backlog.grow(run, sizes)
+            for record in records if is_following else ():
+                self._newest.keep(record)
+        behind = self._maybe_behind()
+        for append, position in durable.appends:
+            self._recent.enter(append, position)
+            if behind and append.waits_for_riskcast:
+                append.answer(append.ledger_only(behind))
+            elif append.waits_for_riskcast:
+                self._waiting.enter(append, position)
+        self._work.set()
+
+    def _grown(self, durable: Durable) -> Iterator[tuple[Run, list[Record]]]:
+        """The batch by segment; within one, a batch is in order and without a gap."""
+        records: dict[bytes, list[Record]] = {}
+        for append, position in durable.appends:
+            record = Record(position, durable.written_at, 0, append.payload)
+            records.setdefault(position.segment_id, []).append(record)
+        for segment_id, grown in records.items():
+            first, last = grown[0].position, grown[-1].position
+            segment = self._segments.get(segment_id)
+            if segment is None:
+                segment = Segment(first.partition, first.segment_ordinal, segment_id, 0)
+                self._segments[segment_id] = segment
+            segment.record_count = last.record_index
+            segment.byte_length += sum(frame_bytes(len(record.payload)) for record in grown)
+            yield Run(segment, first.record_index, last.record_index), grown
+
+    def _maybe_behind(self) -> str:
+        """Why nobody need wait; "" when RiskCast keeps up."""
+        backlog = self._maybe_backlog
+        if backlog is None or self.phase != DeliveryPhase.DELIVERY_PHASE_FOLLOWING:
+            return ""
+        messages = backlog.message_count(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
+        drain_s = self._pace.drain_s(messages, self._clock())
+        if drain_s <= BEHIND_S:
+            return ""
+        return f"RiskCast is {backlog.record_count} records behind, some {drain_s:.1f} s"
+
+
+def note_unreadable(run: Run, last: int, records: Sequence[Record]) -> None:
+    """Name what of a run, to its record `last`, cannot be read."""
+    read = {record.position.record_index for record in records}
+    for index in range(run.first, last + 1):
+        if index not in read:
+            log.error("ledger_record_unreadable", partition=run.segment.partition, record_index=index)
+
+
+def maybe_written_at(reader: LedgerReader, run: Run) -> int | None:
+    """Of the first record that can be read; None when the segment cannot be."""
+    try:
+        ranges = [(run.first, run.last)]
+        first = next(iter(reader.ranges(run.segment.partition, run.segment.ordinal, ranges)), None)
+    except (OSError, KeyError):
+        return None
+    return first.written_at if first else None

@@ -1,0 +1,159 @@
+"""What the outcomes of a message mean: for whoever waits, for repeats of the same signals, and for the ledger."""
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from contract.errors import ContractError, timestamp
+from ledger import Position, Record
+from omen.v1 import signal_service_pb2 as signal_pb
+from omen.v1.signal_event_pb2 import SignalEvent
+from omen_server.appends import Append, Place, Request, place_of
+from omen_server.conflict import widened
+from omen_server.journal import Journal
+from omen_server.outcome import Outcome
+from omen_server.pause import PauseSwitch
+from omen_server.recent import RecentSignals
+from omen_server.records import names_of
+from omen_server.waiting import WaitingRoom
+from riskcast.v1 import ingest_service_pb2 as ingest_pb
+
+REJECTIONS_IN_A_ROW_MAX = 100  # then it is not the signals that are wrong, but what makes or judges them
+
+STATUSES = {
+    ingest_pb.RECORD_OUTCOME_STORED: signal_pb.EMISSION_STATUS_DELIVERED,
+    ingest_pb.RECORD_OUTCOME_DUPLICATE: signal_pb.EMISSION_STATUS_DUPLICATE,
+}
+
+Result = tuple[Record, ingest_pb.RecordResult]
+
+log = structlog.get_logger(__name__)
+
+
+class Rejected(NamedTuple):
+    """A record that RiskCast will not take as it is."""
+
+    position: Position
+    error: signal_pb.ItemError
+    at: datetime
+
+
+class DeadLetters(Protocol):
+    """Where rejected records are kept."""
+
+    redriving: Collection[Place]  # to be sent though RiskCast has settled them
+
+    async def record(self, rejections: Sequence[Rejected]) -> None:
+        """Durable when it returns. Raises ContractError."""
+
+    async def resolved(self, places: Sequence[Place]) -> None:
+        """RiskCast took them after all. Raises ContractError."""
+
+
+class Settling:
+    """`settle` each message, in the order of the messages."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        waiting: WaitingRoom,
+        recent: RecentSignals,
+        pause: PauseSwitch,
+        maybe_letters: DeadLetters | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._journal = journal
+        self._waiting = waiting
+        self._recent = recent
+        self._pause = pause
+        self._maybe_letters = maybe_letters
+        self._now = now
+        self._rejections_in_a_row = 0
+
+    async def settle(self, results: Sequence[Result]) -> None:
+        """Whoever waits for a record that was refused is told once what follows from that is durable here.
+
+        Raises ContractError when the ledger or delivery.db takes nothing: that record is to be asked about again.
+        """
+        refused: list[Result] = []
+        for record, result in results:  # without a pause: a stream that breaks must not drop half of the answers
+            if status := STATUSES.get(result.outcome):
+                self._accept(record, result.ack_id, status)
+            else:
+                refused.append((record, result))
+        if self._maybe_letters is not None and self._maybe_letters.redriving:
+            await self._resolve(self._maybe_letters, results)
+        if refused:
+            await self._refuse(refused)
+        await self._count_rejections(results)
+
+    def _accept(self, record: Record, ack_id: str, status: "signal_pb.EmissionStatus.ValueType") -> None:
+        place = place_of(record.position)
+        self._recent.acknowledged(place, ack_id)
+        if append := self._waiting.leave(place):
+            append.answer(Outcome(status, record.position, append.signal_id, ack_id))
+
+    async def _refuse(self, refused: Sequence[Result]) -> None:
+        """A record that met a conflict is emitted again; whoever waited for it waits for the new one."""
+        again, rejected = [], []
+        for record, result in refused:
+            if result.outcome == ingest_pb.RECORD_OUTCOME_CONFLICT and (wide := maybe_widened(record)):
+                again.append((record, wide))
+            else:
+                rejected.append((record, result))
+        if rejected:
+            await self._reject(rejected)
+        requests = [self._emit_again(record, wide) for record, wide in again]
+        for request in requests:
+            [answer] = await request.answered(None)
+            if isinstance(answer, ContractError):
+                raise answer
+
+    async def _reject(self, rejected: Sequence[Result]) -> None:
+        if self._maybe_letters is not None:
+            at = self._now()
+            letters = [Rejected(record.position, result.error, at) for record, result in rejected]
+            await self._maybe_letters.record(letters)
+        for record, result in rejected:
+            at_place = {"partition": record.position.partition, "sequence": record.position.sequence}
+            log.error("record_rejected", reason=result.error.reason, **at_place, **names_of(record.payload))
+            self._recent.refused(place_of(record.position))
+            if append := self._waiting.leave(place_of(record.position)):
+                status = signal_pb.EMISSION_STATUS_REJECTED
+                append.answer(Outcome(status, record.position, append.signal_id, rejection=result.error))
+
+    def _emit_again(self, record: Record, wide: SignalEvent) -> Request:
+        """Emitted now: the day of its first emission may take no more records."""
+        log.warning("signal_id_conflict", emitted_again_as=wide.signal_id, **names_of(record.payload))
+        self._recent.refused(place_of(record.position))
+        now = self._now()
+        wide.emitted_at.CopyFrom(timestamp(now))
+        request = Request(1, waits_for_riskcast=False)
+        maybe_waiting = self._waiting.leave(place_of(record.position))
+        payload, hash_ = wide.SerializeToString(), wide.input_event_hash
+        self._journal.append(Append(payload, now, wide.signal_id, hash_, request, maybe_stands_for=maybe_waiting))
+        return request
+
+    async def _resolve(self, letters: DeadLetters, results: Sequence[Result]) -> None:
+        taken = (place_of(record.position) for record, result in results if result.outcome in STATUSES)
+        if resolved := [place for place in taken if place in letters.redriving]:
+            await letters.resolved(resolved)
+
+    async def _count_rejections(self, results: Sequence[Result]) -> None:
+        """The pause is durable, and names the last reason."""
+        for _, result in results:
+            is_rejected = result.outcome == ingest_pb.RECORD_OUTCOME_REJECTED
+            self._rejections_in_a_row = self._rejections_in_a_row + 1 if is_rejected else 0
+            if self._rejections_in_a_row == REJECTIONS_IN_A_ROW_MAX:
+                self._rejections_in_a_row = 0
+                reason = f"{REJECTIONS_IN_A_ROW_MAX} records in a row were rejected, the last one for "
+                reason += result.error.reason or "no reason given"
+                log.error("delivery_paused", reason=reason)
+                await self._pause.pause(reason, self._now())
+
+
+def maybe_widened(record: Record) -> SignalEvent | None:
+    """None: no wider id resolves it, so that it counts as rejected."""
+    return widened(SignalEvent.FromString(record.payload))
