@@ -43,6 +43,7 @@ class Peer(IngestServiceServicer):
         self.hellos: list[pb.IngestHello] = []
         self.batches: list[list[LedgerRecord]] = []
         self.streams_opened_at: list[float] = []
+        self.clients: list[str] = []  # the address of each stream's connection
         self._scripts = scripts
         self._changed = asyncio.Condition()
 
@@ -62,6 +63,7 @@ class Peer(IngestServiceServicer):
     ) -> AsyncIterator[pb.IngestStreamResponse]:
         number = len(self.streams_opened_at)
         self.streams_opened_at.append(asyncio.get_running_loop().time())
+        self.clients.append(context.peer())
         script = self._scripts[min(number, len(self._scripts) - 1)]
         with suppress(ClientLeft):
             async for response in script(self, aiter(request_iterator)):

@@ -12,6 +12,9 @@ from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.running import DELIVERED, DUPLICATE, REJECTED, event, omen, riskcast
 from tests.omen_server.scripted_riskcast import answering, ending, peer_of, stored
 
+# Found by a search over 2^24 hashes: under these, and the ids of `colliding`, two digests begin with the same 48 bits.
+COLLIDING_HASHES = [f"sha256:{'0' * 52}{end}" for end in ("7b94b6bfffcd", "f98d6039a818")]
+
 CONFLICT = ingest_pb.RecordResult(
     outcome=ingest_pb.RECORD_OUTCOME_CONFLICT, error=pb.ItemError(code=6, reason="SIGNAL_ID_CONFLICT", message="taken")
 )
@@ -74,3 +77,41 @@ async def test_with_a_real_riskcast_the_second_of_two_colliding_events_is_stored
         assert repeated.ack_id == emission.ack_id == (await store.stored(emission.signal_id)).ack_id
         assert sorted(store.ids()) == sorted([first.signal_id, emission.signal_id])
         await server.until_drained()
+
+
+def colliding() -> list[SignalEvent]:
+    """Two events with one signal_id of 12 digits."""
+    made = [event(1), event(2)]
+    for each, input_event_hash in zip(made, COLLIDING_HASHES, strict=True):
+        each.source_event_id, each.ruleset_version = "market:collision", "1.0.0"
+        each.input_event_hash = input_event_hash
+    assert len({identity_of_event(each).signal_id_of(12) for each in made}) == 1
+    assert len({identity_of_event(each).signal_id_of(32) for each in made}) == 2
+    return made
+
+
+async def test_the_second_of_two_events_that_really_collide_goes_under_32_digits_at_once(tmp_path: Path) -> None:
+    one, other = colliding()
+    async with riskcast(tmp_path / "db") as store, omen(tmp_path / "ledger", store.port) as server:
+        emissions = [await server.emit(each) for each in (one, other, other, one)]
+        assert [each.status for each in emissions] == [DELIVERED, DELIVERED, DUPLICATE, DUPLICATE]
+        first, second, *repeats = [each.signal_id for each in emissions]
+        assert second == identity_of_event(other).signal_id_of(32)
+        assert repeats == [second, first]
+        assert len(await server.records()) == 2
+        assert sorted(store.ids()) == sorted([first, second])
+
+
+async def test_two_events_that_really_collide_are_told_apart_by_riskcast_too(tmp_path: Path) -> None:
+    """Another OMEN knows nothing of the first one: RiskCast says that the id is taken."""
+    one, other = colliding()
+    async with riskcast(tmp_path / "db") as store:
+        async with omen(tmp_path / "ledger", store.port) as server:
+            first = await server.emit(one)
+        async with omen(tmp_path / "other", store.port) as server:
+            second = await server.emit(other)
+            assert len(await server.records()) == 2
+        assert (first.status, second.status) == (DELIVERED, DELIVERED)
+        assert second.signal_id == identity_of_event(other).signal_id_of(32)
+        assert (await store.stored(second.signal_id)).event.input_event_hash == COLLIDING_HASHES[1]
+        assert sorted(store.ids()) == sorted([first.signal_id, second.signal_id])
