@@ -61,10 +61,10 @@ class Identity:
 
 def identity(source_event_id: str, input_event_hash: str, ruleset_version: str) -> Identity:
     """Raises ValueError if a part contains "|": the join would be ambiguous."""
-    parts = (source_event_id, input_event_hash, ruleset_version)
-    if any("|" in part for part in parts):
+    joined = f"{source_event_id}|{input_event_hash}|{ruleset_version}"
+    if joined.count("|") != 2:
         raise ValueError("no part of an identity may contain '|'")
-    return Identity(hashlib.sha256("|".join(parts).encode()).hexdigest())
+    return Identity(hashlib.sha256(joined.encode()).hexdigest())
 
 
 def identity_of_event(event: SignalEvent) -> Identity:

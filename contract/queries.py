@@ -12,7 +12,6 @@ from contract.checks import (
     optional,
     pattern,
     repeated,
-    violations_of,
 )
 from contract.errors import Violation, invalid_signal
 from contract.limits import ID_CHARS_MAX, PAGE_FILTER_ITEMS_MAX, TRACE_ID_DIGITS
@@ -38,7 +37,7 @@ def check_count_signals(request: CountSignalsRequest) -> None:
 
 
 def _check(request: Message, rules: MessageRules) -> None:
-    if violations := violations_of(request, rules):
+    if violations := rules.violations(request):
         raise invalid_signal(violations)
 
 

@@ -50,10 +50,14 @@ def low_is_not_above_high(interval: ProbabilityInterval) -> list[Violation]:
 
 
 def factors_are_in_order(signal: Signal) -> list[Violation]:
+    if len(signal.confidence_factors) < 2:
+        return []
     return placed("confidence_factors", ascending([factor.name for factor in signal.confidence_factors]) or [])
 
 
 def points_are_in_order(geographic: GeographicContext) -> list[Violation]:
+    if len(geographic.coordinates) < 2:
+        return []
     points = [(point.latitude, point.longitude) for point in geographic.coordinates]
     return placed("coordinates", ascending(points) or [])
 
@@ -67,9 +71,9 @@ INTERVAL = MessageRules(
 CONFIDENCE_FACTOR = MessageRules(Rule("name", name), Rule("value", share), Rule("weight", share))
 COORDINATES = MessageRules(Rule("latitude", latitude), Rule("longitude", longitude))
 GEOGRAPHIC = MessageRules(
-    Rule("regions", labels(label)),
-    Rule("chokepoints", labels(label)),
-    Rule("ports", labels(label)),
+    Rule("regions", labels(LABEL_CHARS_MAX)),
+    Rule("chokepoints", labels(LABEL_CHARS_MAX)),
+    Rule("ports", labels(LABEL_CHARS_MAX)),
     Rule("coordinates", repeated(nested(COORDINATES))),
     relations=(points_are_in_order,),
 )
@@ -91,10 +95,10 @@ VALIDATION_SCORE = MessageRules(
     Rule("reasoning", text(REASONING_CHARS_MAX, least=1)),
 )
 ROUTING_HINTS = MessageRules(
-    Rule("domains", labels(label)),
+    Rule("domains", labels(LABEL_CHARS_MAX)),
     Rule("direction", anything),
-    Rule("asset_types", labels(label)),
-    Rule("keywords", labels(label)),
+    Rule("asset_types", labels(LABEL_CHARS_MAX)),
+    Rule("keywords", labels(LABEL_CHARS_MAX)),
 )
 SIGNAL = MessageRules(
     Rule("title", text(TITLE_CHARS_MAX, least=1)),
@@ -112,8 +116,8 @@ SIGNAL = MessageRules(
     Rule("confidence_level", chosen),
     Rule("confidence_method", source_name),
     Rule("confidence_factors", repeated(nested(CONFIDENCE_FACTOR))),
-    Rule("tags", labels(label)),
-    Rule("keywords_matched", labels(label)),
+    Rule("tags", labels(LABEL_CHARS_MAX)),
+    Rule("keywords_matched", labels(LABEL_CHARS_MAX)),
     Rule("geographic", nested(GEOGRAPHIC), Presence.OPTIONAL),
     Rule("temporal", nested(TEMPORAL), Presence.OPTIONAL),
     Rule("evidence", repeated(nested(EVIDENCE))),

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from contract.checks import MessageRules, Rule, optional, text, violations_of
+from contract.checks import MessageRules, Rule, optional, text
 from contract.errors import invalid_signal
 from contract.limits import OPERATOR_REASON_CHARS_MAX
 from contract.pages import key_of_token, not_a_token, page_size_of, page_token
@@ -34,7 +34,7 @@ class ReconcileService(ReconcileServiceServicer):
     async def ListReconcileStates(
         self, request: pb.ListReconcileStatesRequest, context: Context
     ) -> pb.ListReconcileStatesResponse:
-        if violations := violations_of(request, STATES):
+        if violations := STATES.violations(request):
             raise invalid_signal(violations)
         size = page_size_of(request.page_size)
         query = StatesQuery(request.ledger_id, request.partition, request.include_history)
@@ -48,7 +48,7 @@ class ReconcileService(ReconcileServiceServicer):
     async def AcceptDivergence(
         self, request: pb.AcceptDivergenceRequest, context: Context
     ) -> pb.AcceptDivergenceResponse:
-        if violations := violations_of(request, ACCEPT):
+        if violations := ACCEPT.violations(request):
             raise invalid_signal(violations)
         counts = await self._reconciler.accept(request.ledger_id, request.reason)
         accepted = [pb.AcceptedDivergence(partition=name, record_count=count) for name, count in counts.items()]
