@@ -15,6 +15,7 @@ from bench.postgres import Postgres, migrated, postgres
 from riskcast_server.settlement import Row
 from riskcast_server.store import migrate_store
 from riskcast_server.store.rows import ROW, values_of
+from riskcast_server.store.sqlite.file import CACHED
 
 POSTGRES_SETTINGS = ("shared_buffers=256MB", "max_wal_size=2GB")  # twice its defaults; all that syncs stays on
 LOADED_AT_ONCE = 50_000  # rows a transaction: write-ahead logs stay small
@@ -84,6 +85,7 @@ class SqliteDatabase:
             sqlite3.connect(self._path, isolation_level=None, timeout=10, check_same_thread=False)
         ) as connection:
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(CACHED)
             yield SqliteConnection(connection)
 
 

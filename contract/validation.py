@@ -3,6 +3,7 @@
 The tables say what the comments of the .proto files say; the numbers are in `limits`.
 """
 
+import functools
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -139,16 +140,21 @@ def canonical_bytes(value: bytes) -> str | None:
     return None if len(value) <= most else f"must be at most {most} bytes, is {len(value)}"
 
 
-@Check
-def partition(value: str) -> str | None:
+@functools.lru_cache(maxsize=64)  # records of a batch are of one partition, or of few
+def is_partition(value: str) -> bool:
     """30 February is no day."""
-    if re.fullmatch(PARTITION, value):
-        with suppress(ValueError):
-            date.fromisoformat(value.removesuffix("-late"))
-            return None
+    with suppress(ValueError):
+        return bool(re.fullmatch(PARTITION, value) and date.fromisoformat(value.removesuffix("-late")))
+    return False
+
+
+def partition_wrong(value: str) -> str | None:
+    if is_partition(value):
+        return None
     return "must be a UTC day such as 2026-01-29, or such a day and -late" if value else REQUIRED
 
 
+partition = Check(partition_wrong, "{is_partition}(value)", {"is_partition": is_partition})
 ledger_id = pattern(UUID, "must be a UUID in lower case")
 
 POSITION = MessageRules(

@@ -195,17 +195,18 @@ def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> tu
 def _candidate(
     event: SignalEvent, encoded: bytes, position: Position | None, path: ArrivalPath.ValueType, run_id: str = ""
 ) -> Candidate:
+    signal_id, input_event_hash, emitted_at = event.signal_id, event.input_event_hash, event.emitted_at
     return Candidate(
-        signal_id=event.signal_id,
-        input_event_hash=event.input_event_hash,
-        ack_id=ack_id(event.signal_id, event.input_event_hash),
-        event=encoded,
-        emitted_at=event.emitted_at.ToMicroseconds(),
-        category=event.signal.category,
-        source_event_id=event.source_event_id,
-        position=position,
-        path=path,
-        run_id=run_id,
+        signal_id,
+        input_event_hash,
+        ack_id(signal_id, input_event_hash),
+        encoded,
+        emitted_at.seconds * 1_000_000 + emitted_at.nanos // 1000,
+        event.signal.category,
+        event.source_event_id,
+        position,
+        path,
+        run_id,
     )
 
 

@@ -28,8 +28,11 @@ from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY, ARRIVAL_PATH_I
 
 Place = tuple[str, bytes, int]  # ledger_id, segment_id, record_index: one record of one file, whatever its name
 
+# Nothing below changes once it is made. What every record makes is not frozen all the same: that takes five times as
+# long.
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class Position:
     """Where a record stands in a ledger. `sequence` is (segment_ordinal << 32) | record_index, the index from 1."""
 
@@ -48,10 +51,10 @@ class Position:
 
     @property
     def place(self) -> Place:
-        return self.ledger_id, self.segment_id, self.record_index
+        return self.ledger_id, self.segment_id, self.sequence & 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Candidate:
     """A valid event. `event` holds its bytes as they came; `emitted_at` is in microseconds since the epoch, UTC;
     `run_id` is "" outside a replay."""
@@ -91,7 +94,7 @@ class Refused:
 Entry = Candidate | Refused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Row:
     """A stored signal. `ingested_at`: microseconds since the epoch, UTC."""
 
@@ -106,7 +109,7 @@ class Verdict(enum.StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Kept:
     """The signal has a row: a new one when STORED, the original when DUPLICATE."""
 
@@ -181,16 +184,17 @@ def covered(entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> dict[tuple
 
 def _candidate(candidate: Candidate, known: Known, plan: Plan, ingested_at: int) -> Outcome:
     at = candidate.held_at
-    if at and known.places.get(at.place, candidate.signal_id) != candidate.signal_id:
+    maybe_place = at.place if at else None
+    if maybe_place and known.places.get(maybe_place, candidate.signal_id) != candidate.signal_id:
         error = invalid_signal([Violation("position", "another signal is stored there")])
         return _fail(candidate, Failed(Verdict.REJECTED, error), plan)
     row = known.rows.get(candidate.signal_id)
     if row is None:
-        return _store(Row(candidate, ingested_at), known, plan)
+        return _store(Row(candidate, ingested_at), maybe_place, known, plan)
     if row.signal.input_event_hash != candidate.input_event_hash:
         return _conflict(candidate, row, plan)
-    if at and at.place not in known.places:
-        plan.settlements[at.place] = Settlement(
+    if at and maybe_place and maybe_place not in known.places:
+        plan.settlements[maybe_place] = Settlement(
             at, Verdict.DUPLICATE, candidate.signal_id, candidate.input_event_hash, ""
         )
     return Kept(Verdict.DUPLICATE, row)
@@ -212,12 +216,12 @@ def _refused(refused: Refused, known: Known, plan: Plan) -> Outcome:
     return _fail(refused, Failed(Verdict.REJECTED, refused.error), plan)
 
 
-def _store(row: Row, known: Known, plan: Plan) -> Outcome:
+def _store(row: Row, maybe_place: Place | None, known: Known, plan: Plan) -> Outcome:
     plan.rows.append(row)
     known.rows[row.signal.signal_id] = row
-    if at := row.signal.held_at:
-        known.places[at.place] = row.signal.signal_id
-        plan.settlements.pop(at.place, None)
+    if maybe_place:
+        known.places[maybe_place] = row.signal.signal_id
+        plan.settlements.pop(maybe_place, None)
     return Kept(Verdict.STORED, row)
 
 

@@ -19,6 +19,9 @@ from serving.files import read_regular
 
 SYNCHRONOUS_FULL = 2  # what PRAGMA synchronous answers for FULL
 
+# 32 MiB of pages instead of 2: ids come in no order, and every second page of their index was read from the file again.
+CACHED = "PRAGMA cache_size = -32768"
+
 # How a file begins (sqlite.org/fileformat.html): these, and in big-endian bytes 60 to 63 its user_version.
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
@@ -132,6 +135,7 @@ async def make_durable(writer: aiosqlite.Connection, path: Path) -> None:
     """StoreRefused unless the database answers that it does what was asked."""
     mode = await answer(writer, "PRAGMA journal_mode = WAL")
     await writer.execute("PRAGMA synchronous = FULL")
+    await writer.execute(CACHED)
     if (mode, await answer(writer, "PRAGMA synchronous")) != ("wal", SYNCHRONOUS_FULL):
         raise StoreRefused(f"{path} takes no write-ahead log that is synced: commits would not survive a power cut")
 
