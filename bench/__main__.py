@@ -6,7 +6,18 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import audit_load, chain, emit, filled_store, ingest, ledger_append, ledger_scan, restart
+from bench import (
+    audit_load,
+    chain,
+    delivered,
+    filled_store,
+    ingest,
+    ledger_append,
+    ledger_scan,
+    memory,
+    outage,
+    restart,
+)
 from bench.plot import draw
 from bench.rounds import Figure, Scale, environment, report
 
@@ -15,7 +26,9 @@ FIGURES: dict[str, Callable[[Scale], Sequence[Figure]]] = {
     "append": ledger_append.figures,
     "scan": ledger_scan.figures,
     "restart": restart.figures,
-    "emit": emit.figures,
+    "delivered": delivered.figures,
+    "outage": outage.figures,
+    "memory": memory.figures,
     "chain": chain.figures,
     "ingest": ingest.figures,
     "filled": filled_store.figures,
@@ -31,7 +44,7 @@ def main() -> int:
     around = environment(given.rounds)
     # Never on a tmpfs, where syncing costs nothing: beside the checkout.
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
-        scale = Scale(Path(name), given.rounds, given.rows, given.restarted)
+        scale = Scale(Path(name), given.rounds, given.rows, given.restarted, 10.0 if given.quick else 60.0)
         figures = [figure for name in given.only for figure in FIGURES[name](scale)]
     is_reached = report(figures, around, RESULTS)
     draw(figures, RESULTS.with_suffix(".svg"))

@@ -3,7 +3,6 @@ the server, against a bare grpc.aio server that does the same without any of it.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,11 @@ import grpc
 import serving
 from bench import echo
 from bench.emit import request
+from bench.keys import Keys
 from bench.processes import server
 from bench.rounds import Figure, Scale, Workload, measure
 from contract.limits import BATCH_ITEMS_MAX
-from contract.scopes import Scope
 from omen.v1 import signal_service_pb2 as pb
-from serving.access.gate import KEY_HEADER
-from serving.access.keys import new_key, sha256_of
 
 CALLS = 8_000
 IN_FLIGHT = 64
@@ -32,12 +29,12 @@ Load = Callable[[grpc.aio.Channel, Metadata], Awaitable[int]]  # how many it sen
 
 
 def figures(scale: Scale) -> list[Figure]:
-    key = new_key("bench")
-    keys_file = scale.folder / "keys.json"
-    entry = {"id": "bench", "sha256": sha256_of(key), "scopes": [Scope.SIGNALS_EMIT, Scope.STATS_READ]}
-    keys_file.write_text(json.dumps({"keys": [entry]}))
-    metadata: Metadata = ((KEY_HEADER, key),)
-    with served(scale.folder / "bare-port") as bare, served(scale.folder / "guarded-port", keys_file) as guarded:
+    keys = Keys.within(scale.folder)
+    metadata = keys.metadata
+    with (
+        served(scale.folder / "bare-port") as bare,
+        served(scale.folder / "guarded-port", keys.accepted_file) as guarded,
+    ):
         unary = measure(taking(guarded, calls, metadata), scale.rounds, taking(bare, calls, metadata))
         stream = measure(taking(guarded, messages, metadata), scale.rounds, taking(bare, messages, metadata))
     settings = "processor time of the server; keys, scopes, metrics and JSON log lines to a file; uvloop on both sides"

@@ -1,109 +1,117 @@
-"""P1: Emit end to end (ledger fsync and RiskCast commit before the answer), against a bare unary echo of the message.
+"""P1 and P14: Emit end to end, one event a call, and how long a call takes when there is room.
 
-Both are called by this process in the same way; servers are processes of their own.
+Any server that answers Emit can be asked, so that OMEN and a bare echo of the message are called in the same way.
 """
 
 import asyncio
 import itertools
 import os
+import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-
-import grpc
 
 import serving
-from bench import echo
-from bench.processes import server
-from bench.rounds import Figure, Scale, Workload, measure
 from omen.v1 import signal_pb2
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
+from serving.security import ClientSecurity
 
 IN_FLIGHT = 64
-CALLS = 4_000
 CALL_TIMEOUT_S = 30.0
 
-Call = Callable[[grpc.aio.Channel], Callable[[pb.EmitRequest], Awaitable[pb.EmitResponse]]]
+Check = Callable[[pb.Emission], None]
 
 _numbers = itertools.count()
 
 
-def figures(scale: Scale) -> list[Figure]:
-    with emitting(scale.folder) as emit, bare_echo(scale.folder) as echo:
-        figure = Figure(
-            "Emit, unary, delivered, 64 in flight",
-            "calls/s",
-            "4,000 events of about 700 bytes, 3 processes, ledger and SQLite synced before each answer; "
-            "against 2 processes and no disk",
-            measure(emit, scale.rounds, echo),
-            compared_with="grpc.aio unary echo of the same",
-        )
-    return [figure]
+class Emitting:
+    """Calls a second, IN_FLIGHT at a time; `check` sees what each was answered."""
+
+    def __init__(self, target: str, security: ClientSecurity, check: Check, calls: int) -> None:
+        self._target = target
+        self._security = security
+        self._check = check
+        self._calls = calls
+
+    def __call__(self) -> float:
+        return self._calls / serving.run(self._took_s())
+
+    async def _took_s(self) -> float:
+        requests = requested(self._calls)
+        async with serving.channel(self._target, self._security) as channel:
+            stub = SignalServiceStub(channel)
+
+            async def caller() -> None:
+                for each in requests:
+                    self._check((await stub.Emit(each, timeout=CALL_TIMEOUT_S)).emission)
+
+            began = time.perf_counter()
+            async with asyncio.TaskGroup() as callers:
+                for _ in range(IN_FLIGHT):
+                    callers.create_task(caller())
+            return time.perf_counter() - began
 
 
-@contextmanager
-def emitting(folder: Path) -> Iterator[Workload]:
-    """OMEN and RiskCast on fresh files."""
-    with ExitStack() as stack:
-        database = f"sqlite:///{folder / 'riskcast.db'}"
-        riskcast = stack.enter_context(
-            server(
-                folder / "riskcast-port",
-                "riskcast_server",
-                RISKCAST_LISTEN="127.0.0.1:0",
-                RISKCAST_DATABASE_URL=database,
-            )
-        )
-        omen = stack.enter_context(
-            server(
-                folder / "omen-port",
-                "omen_server",
-                OMEN_LISTEN="127.0.0.1:0",
-                OMEN_LEDGER_DIR=str(folder / "ledger"),
-                OMEN_RISKCAST_TARGET=riskcast,
-            )
-        )
-        yield lambda: serving.run(calls_per_s(omen, emit_of, check_delivered))
+class Paced:
+    """Milliseconds, p99, of calls that come at a rate, whether or not those before have been answered.
+
+    A call's time counts from when it was due: what holds up the caller is not left out.
+    """
+
+    def __init__(self, target: str, security: ClientSecurity, check: Check, per_s: float, calls: int) -> None:
+        self._target = target
+        self._security = security
+        self._check = check
+        self._per_s = per_s
+        self._calls = calls
+
+    def __call__(self) -> float:
+        return statistics.quantiles(serving.run(self._taken_ms()), n=100)[98]
+
+    async def _taken_ms(self) -> list[float]:
+        taken_ms: list[float] = []
+        async with serving.channel(self._target, self._security) as channel:
+            stub = SignalServiceStub(channel)
+
+            async def call(request: pb.EmitRequest, due_s: float) -> None:
+                self._check((await stub.Emit(request, timeout=CALL_TIMEOUT_S)).emission)
+                taken_ms.append((time.perf_counter() - due_s) * 1e3)
+
+            requests = requested(self._calls)
+            began = time.perf_counter()
+            async with asyncio.TaskGroup() as calls:
+                for number, request in enumerate(requests):
+                    due_s = began + number / self._per_s
+                    await asyncio.sleep(due_s - time.perf_counter())
+                    calls.create_task(call(request, due_s))
+        return taken_ms
 
 
-@contextmanager
-def bare_echo(folder: Path) -> Iterator[Workload]:
-    """A grpc.aio server that answers every EmitRequest with an EmitResponse and does nothing else."""
-    with server(folder / "echo-port", echo.__name__) as target:
-        yield lambda: serving.run(calls_per_s(target, emit_of, lambda response: None))
+def check_delivered(emission: pb.Emission) -> None:
+    if emission.status != pb.EMISSION_STATUS_DELIVERED:
+        raise RuntimeError(f"not delivered: {emission}")
 
 
-def emit_of(channel: grpc.aio.Channel) -> Callable[[pb.EmitRequest], Awaitable[pb.EmitResponse]]:
-    stub = SignalServiceStub(channel)
-    return lambda request: stub.Emit(request, timeout=CALL_TIMEOUT_S)
+def check_nothing(emission: pb.Emission) -> None:
+    """An echo has no status."""
 
 
-def check_delivered(response: pb.EmitResponse) -> None:
-    if response.emission.status != pb.EMISSION_STATUS_DELIVERED:
-        raise RuntimeError(f"not delivered: {response}")
-
-
-async def calls_per_s(target: str, call_of: Call, check: Callable[[pb.EmitResponse], None]) -> float:
-    requests = iter([request(next(_numbers)) for _ in range(CALLS)])
-    async with serving.channel(target) as channel:
-        call = call_of(channel)
-
-        async def caller() -> None:
-            for each in requests:
-                check(await call(each))
-
-        began = time.perf_counter()
-        async with asyncio.TaskGroup() as callers:
-            for _ in range(IN_FLIGHT):
-                callers.create_task(caller())
-        return CALLS / (time.perf_counter() - began)
+def requested(count: int) -> Iterator[pb.EmitRequest]:
+    """Made before they are sent; all of them new."""
+    return iter([request(number) for number in itertools.islice(_numbers, count)])
 
 
 def request(number: int) -> pb.EmitRequest:
+    return pb.EmitRequest(event=event(number), wait_for=pb.WAIT_FOR_DELIVERED)
+
+
+def new_events(count: int) -> list[SignalEvent]:
+    return [event(number) for number in itertools.islice(_numbers, count)]
+
+
+def event(number: int) -> SignalEvent:
     """A distinct event of about 700 bytes."""
     event = SignalEvent(
         source="bench",
@@ -128,4 +136,4 @@ def request(number: int) -> pb.EmitRequest:
     now = datetime.now(UTC)
     event.observed_at.FromDatetime(now)
     event.signal.generated_at.FromDatetime(now)
-    return pb.EmitRequest(event=event, wait_for=pb.WAIT_FOR_DELIVERED)
+    return event

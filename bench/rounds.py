@@ -22,6 +22,7 @@ class Scale:
     rounds: int
     stored_rows: int  # what RiskCast's store and the ledger beside it hold
     restarted_records: int
+    loaded_s: float  # how long memory is watched under load
 
 
 @dataclass(frozen=True, slots=True)
