@@ -55,16 +55,22 @@ PARTITION = r"20[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:-late)?"
 
 
 def check_event(event: SignalEvent, *, now: datetime) -> None:
-    """Raises ContractError: SCHEMA_VERSION_UNSUPPORTED, INVALID_SIGNAL with violations, or SIGNAL_ID_MISMATCH.
+    """Raises ContractError: SCHEMA_VERSION_UNSUPPORTED, INVALID_SIGNAL with violations, or SIGNAL_ID_MISMATCH."""
+    check_all_but_ids(event, event.ByteSize(), now=now)
+    check_ids(event)
 
-    `now` is the server's clock, aware. The version comes first: what a newer major means cannot be judged here.
+
+def check_all_but_ids(event: SignalEvent, byte_size: int, *, now: datetime) -> None:
+    """Raises ContractError: SCHEMA_VERSION_UNSUPPORTED, INVALID_SIGNAL with violations.
+
+    `byte_size` is that of the encoded event, which takes as long to ask for as to encode it; `now` is the server's
+    clock, aware. The version comes first: what a newer major means cannot be judged here.
     """
     major = event.schema_version.partition(".")[0]
     if major.isdecimal() and major.isascii() and int(major[:9]) > SCHEMA_MAJOR_MAX:
         raise schema_version_unsupported(event.schema_version)
-    if violations := violations_of_event(event, now=now):
+    if violations := violations_of_event(event, byte_size, now=now):
         raise invalid_signal(violations)
-    check_ids(event)
 
 
 def check_ids(event: SignalEvent) -> None:
@@ -83,12 +89,12 @@ def check_observation(observation: Observation) -> None:
         raise invalid_observation(violations)
 
 
-def violations_of_event(event: SignalEvent, *, now: datetime) -> list[Violation]:
+def violations_of_event(event: SignalEvent, byte_size: int, *, now: datetime) -> list[Violation]:
     """Everything that is wrong with the event but its ids, in the order of the fields. `now` is aware."""
     if now.tzinfo is None:
         raise ValueError("now needs a time zone")
-    if event.ByteSize() > EVENT_BYTES_MAX:
-        return [Violation("", f"must be at most {EVENT_BYTES_MAX} bytes, is {event.ByteSize()}")]
+    if byte_size > EVENT_BYTES_MAX:
+        return [Violation("", f"must be at most {EVENT_BYTES_MAX} bytes, is {byte_size}")]
     return EVENT.violations(event) or emitted_ahead(event, now)
 
 

@@ -9,12 +9,13 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 from structlog.contextvars import bind_contextvars
 
-from contract.errors import ContractError, Reason, Violation, invalid_signal, timestamp
+from contract.errors import ContractError, Reason, Violation, invalid_signal, item_error, timestamp
 from contract.identity import fill_identity
 from contract.limits import DELIVERY_TIMEOUT_DEFAULT, DELIVERY_TIMEOUT_MAX, EVENT_BYTES_MAX
-from contract.validation import check_event
+from contract.validation import check_all_but_ids, check_ids
 from contract.versions import SCHEMA_VERSION
 from ledger import Position
+from ledger.times import moment_of
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.appends import Answer, Append, Request
@@ -22,7 +23,7 @@ from omen_server.conflict import widened
 from omen_server.journal import Journal
 from omen_server.outcome import Outcome
 from omen_server.recent import Recent, RecentSignals
-from omen_server.records import ledger_position
+from omen_server.records import put_position
 from serving.telemetry.names import bind_signal, signal_names
 from serving.telemetry.traces import current_traceparent
 
@@ -55,6 +56,15 @@ def wait_of(wait_for: "pb.WaitFor.ValueType", delivery_timeout: Duration | None)
     return Wait(timeout_s)
 
 
+class Origin:
+    """When, and in which trace, events are emitted; the same for all of a request."""
+
+    def __init__(self, now: datetime, traceparent: str) -> None:
+        self.now = now
+        self.emitted_at = timestamp(now)
+        self.traceparent = traceparent
+
+
 class Outcomes(Protocol):
     """Where the outcomes of records come in."""
 
@@ -81,41 +91,46 @@ class Emitter:
         QUEUE_FULL, LEDGER_FULL (nothing was stored), LEDGER_UNAVAILABLE (outcome unknown).
         """
         try:
-            [answer] = await self.emit_each([event], wait)
+            [answer] = await self._answers([event], wait)
         finally:
             bind_signal(event.signal_id, event.deterministic_trace_id, event.traceparent)
         if isinstance(answer, ContractError):
             raise answer
         status = pb.EmissionStatus.Name(answer.status).removeprefix("EMISSION_STATUS_")
         bind_contextvars(status=status, signal_id=answer.signal_id)
-        return answer
+        emission = pb.Emission()
+        self._tell(event, answer, emission)
+        return emission
 
-    async def emit_each(self, events: Sequence[SignalEvent], wait: Wait) -> list[pb.Emission | ContractError]:
+    async def emit_each(self, events: Sequence[SignalEvent], wait: Wait) -> pb.EmitStreamResponse:
         """What `emit` would answer or raise for each, in order. A bad event fails itself, not its neighbours."""
-        now = self._now()
+        response = pb.EmitStreamResponse()
+        for event, answer in zip(events, await self._answers(events, wait), strict=True):
+            result = response.results.add()
+            if isinstance(answer, ContractError):
+                result.error.CopyFrom(item_error(answer))
+            else:
+                self._tell(event, answer, result.emission)
+        return response
+
+    async def _answers(self, events: Sequence[SignalEvent], wait: Wait) -> list[Answer]:
+        origin = Origin(self._now(), current_traceparent())
         request = Request(len(events), waits_for_riskcast=wait.delivery_timeout_s is not None)
         for index, event in enumerate(events):
             try:
-                self._hand_in(event, request, index, now)
+                self._hand_in(event, request, index, origin)
             except ContractError as error:
                 request.answer(index, error)
-        answers = await request.answered(wait.delivery_timeout_s)
-        return [self._told(event, answer) for event, answer in zip(events, answers, strict=True)]
+        return await request.answered(wait.delivery_timeout_s)
 
-    def _hand_in(self, event: SignalEvent, request: Request, index: int, now: datetime) -> None:
-        complete(event, now)
-        check_completed(event, now)
+    def _hand_in(self, event: SignalEvent, request: Request, index: int, origin: Origin) -> None:
+        payload = checked(event, origin)
         recent = self._recent.maybe_recent(event.signal_id)
         if recent is not None and recent.input_event_hash != event.input_event_hash:
             event, recent = self._widened(event)
-        append = Append(
-            event.SerializeToString(),
-            event.emitted_at.ToDatetime(now.tzinfo),
-            event.signal_id,
-            event.input_event_hash,
-            request,
-            index,
-        )
+            payload = event.SerializeToString()
+        emitted_at = moment_of(event.emitted_at.ToMicroseconds())
+        append = Append(payload, emitted_at, event.signal_id, event.input_event_hash, request, index)
         if recent is None or not self._repeats(append, recent):
             self._journal.append(append)
 
@@ -137,37 +152,49 @@ class Emitter:
         append.became_durable(recent.position)
         return True
 
-    def _told(self, event: SignalEvent, answer: Answer) -> pb.Emission | ContractError:
-        if isinstance(answer, ContractError):
-            return answer
-        return pb.Emission(
-            status=answer.status,
-            signal_id=answer.signal_id,
-            deterministic_trace_id=event.deterministic_trace_id,
-            input_event_hash=event.input_event_hash,
-            position=ledger_position(self._journal.ledger_id, answer.position),
-            ack_id=answer.ack_id,
-            rejection=answer.rejection,
-            ledger_only_reason=answer.ledger_only_reason,
-        )
+    def _tell(self, event: SignalEvent, outcome: Outcome, into: pb.Emission) -> None:
+        into.status = outcome.status
+        into.signal_id = outcome.signal_id
+        into.deterministic_trace_id = event.deterministic_trace_id
+        into.input_event_hash = event.input_event_hash
+        put_position(into.position, self._journal.ledger_id, outcome.position)
+        into.ack_id = outcome.ack_id
+        into.ledger_only_reason = outcome.ledger_only_reason
+        if outcome.rejection is not None:
+            into.rejection.CopyFrom(outcome.rejection)
 
 
-def complete(event: SignalEvent, now: datetime) -> None:
+def checked(event: SignalEvent, origin: Origin) -> bytes:
+    """The event completed, checked, and as the ledger is to hold it.
+
+    Raises ContractError: INVALID_SIGNAL, SIGNAL_ID_MISMATCH, SCHEMA_VERSION_UNSUPPORTED.
+    """
+    are_ids_given = event.signal_id or event.deterministic_trace_id
+    complete(event, origin)
+    payload = event.SerializeToString()
+    check_completed(event, len(payload), origin.now)
+    if are_ids_given:
+        check_ids(event)
+    return payload
+
+
+def complete(event: SignalEvent, origin: Origin) -> None:
     """Fill in what a producer may leave out. What is given stays, and is checked."""
     event.schema_version = event.schema_version or SCHEMA_VERSION
     if not event.HasField("emitted_at"):
-        event.emitted_at.CopyFrom(timestamp(now))
+        event.emitted_at.CopyFrom(origin.emitted_at)
     if event.HasField("signal"):
         event.signal.probability += 0.0  # -0.0 becomes 0.0
     fill_identity(event)
-    if not event.traceparent and event.ByteSize() + TRACEPARENT_BYTES_MAX <= EVENT_BYTES_MAX:
-        event.traceparent = current_traceparent()  # says who emitted it, and is no part of what it says
+    is_traced = origin.traceparent and not event.traceparent
+    if is_traced and event.ByteSize() + TRACEPARENT_BYTES_MAX <= EVENT_BYTES_MAX:
+        event.traceparent = origin.traceparent  # says who emitted it, and is no part of what it says
 
 
-def check_completed(event: SignalEvent, now: datetime) -> None:
-    """As `check_event`, but what could not be derived is not asked for: what it derives from is."""
+def check_completed(event: SignalEvent, byte_size: int, now: datetime) -> None:
+    """As `check_all_but_ids`, but what could not be derived is not asked for: what it derives from is."""
     try:
-        check_event(event, now=now)
+        check_all_but_ids(event, byte_size, now=now)
     except ContractError as error:
         named = [flaw for flaw in error.violations if flaw.field not in DERIVED or getattr(event, flaw.field)]
         if error.reason is not Reason.INVALID_SIGNAL or not named:

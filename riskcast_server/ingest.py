@@ -15,7 +15,14 @@ from google.protobuf.message import DecodeError
 from contract.errors import ContractError, Reason, duplicate_signal, invalid_signal, item_error
 from contract.identity import SIGNAL_ID, ack_id
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX, TIME_BEFORE_S
-from contract.validation import EPOCH, Violation, check_event, violations_of_position
+from contract.validation import (
+    EPOCH,
+    Violation,
+    check_all_but_ids,
+    check_event,
+    check_ids,
+    violations_of_position,
+)
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_pb2 import Signal
@@ -181,7 +188,8 @@ def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> tu
         if len(record.event) > EVENT_BYTES_MAX:
             raise _bad("event", f"must be at most {EVENT_BYTES_MAX} bytes, is {len(record.event)}")
         event.ParseFromString(record.event)
-        check_event(event, now=END_OF_TIME)
+        check_all_but_ids(event, len(record.event), now=END_OF_TIME)
+        check_ids(event)
     except DecodeError:
         return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event, path), None
     except ContractError as error:

@@ -25,6 +25,7 @@ class Pace:
         self._maybe_since = None
 
     def drain_s(self, message_count: int, now: float) -> float:
-        """How long so many messages would take; 0.0 before the first was answered. One that is overdue counts."""
+        """How long so many messages would take; 0.0 before the first was answered. One that is overdue takes what it
+        has taken."""
         waited_s = 0.0 if self._maybe_since is None else now - self._maybe_since
-        return message_count * max(self._interval_s, waited_s)
+        return max(message_count * self._interval_s, waited_s)

@@ -16,7 +16,7 @@ from omen_server.delivery.backlog import Run, Segment
 from omen_server.delivery.line import Line
 from omen_server.journal import Journal
 from omen_server.metrics import LEDGER, NO_ANSWER, NO_HELLO, PROTOCOL
-from omen_server.records import ledger_record
+from omen_server.records import put_record
 from riskcast.v1 import ingest_service_pb2 as pb
 from serving.telemetry.call_meters import GO_CODES
 
@@ -128,12 +128,15 @@ class RiskCastStream:
             raise Disconnected(message, retry_delay_s=READ_RETRY_S, detail=repr(error), cause=LEDGER) from error
 
     async def send(self, records: list[Record]) -> None:
-        batch = pb.IngestBatch(records=[ledger_record(self._journal.ledger_id, record) for record in records])
+        request = pb.IngestStreamRequest()
+        ledger_id, add = self._journal.ledger_id, request.batch.records.add
+        for record in records:
+            put_record(add(), ledger_id, record)
         if not self._in_flight:
             self._waiting_since_s = asyncio.get_running_loop().time()
             self._answer_due.set()
         self._in_flight.append(records)
-        await self._translated(self._call.write(pb.IngestStreamRequest(batch=batch)))
+        await self._translated(self._call.write(request))
 
     async def receive(self) -> list[tuple[Record, pb.RecordResult]]:
         """The outcomes of the oldest message in flight."""

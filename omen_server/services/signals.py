@@ -1,11 +1,11 @@
 """omen.v1.SignalService."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import ContractError, Violation, invalid_signal, item_error, not_implemented
+from contract.errors import Violation, invalid_signal, not_implemented
 from contract.identity import SIGNAL_ID
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from contract.pages import maybe_signal_key, page_size_of, signal_token
@@ -45,9 +45,8 @@ class SignalService(pb_grpc.SignalServiceServicer):
             yield response
 
     async def _emit_each(self, request: pb.EmitStreamRequest) -> pb.EmitStreamResponse:
-        check_batch(request.events)
-        answers = await self._emitter.emit_each(request.events, asked_wait(request))
-        return pb.EmitStreamResponse(results=[emit_result(answer) for answer in answers])
+        check_batch(request)
+        return await self._emitter.emit_each(request.events, asked_wait(request))
 
     async def GetSignal(self, request: pb.GetSignalRequest, context: Context) -> pb.GetSignalResponse:
         signal_id = request.signal_id
@@ -85,15 +84,12 @@ def asked_wait(request: pb.EmitRequest | pb.EmitStreamRequest) -> Wait:
     return wait_of(request.wait_for, request.delivery_timeout if request.HasField("delivery_timeout") else None)
 
 
-def check_batch(events: Sequence[SignalEvent]) -> None:
+def check_batch(request: pb.EmitStreamRequest) -> None:
     """Raises ContractError: INVALID_SIGNAL."""
+    events = request.events
     if not 1 <= len(events) <= BATCH_ITEMS_MAX:
         raise invalid_signal([Violation("events", f"must have 1 to {BATCH_ITEMS_MAX} items, has {len(events)}")])
-    if len(events) > 1 and sum(event.ByteSize() for event in events) > BATCH_BYTES_MAX:
+    if len(events) == 1 or request.ByteSize() <= BATCH_BYTES_MAX:  # most are, and that takes one call to know
+        return
+    if sum(event.ByteSize() for event in events) > BATCH_BYTES_MAX:
         raise invalid_signal([Violation("events", f"must be at most {BATCH_BYTES_MAX} bytes together")])
-
-
-def emit_result(answer: pb.Emission | ContractError) -> pb.EmitResult:
-    if isinstance(answer, ContractError):
-        return pb.EmitResult(error=item_error(answer))
-    return pb.EmitResult(emission=answer)

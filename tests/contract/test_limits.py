@@ -208,7 +208,7 @@ def event_without_observation() -> SignalEvent:
 
 
 def paths_of(event: SignalEvent) -> list[str]:
-    return [violation.field for violation in violations_of_event(event, now=LATE)]
+    return [violation.field for violation in violations_of_event(event, event.ByteSize(), now=LATE)]
 
 
 @pytest.mark.parametrize(("path", "value"), good_rows(EVENT))
