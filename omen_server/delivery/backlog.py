@@ -151,7 +151,7 @@ class Backlog:
     def record_count(self) -> int:
         """Records not settled: those to send and those sent without an answer yet."""
         under_way = sum(run.count for run in self._under_way())
-        return self._old.count + self._new.count + under_way
+        return self.unsent_count + under_way
 
     @property
     def maybe_bytes(self) -> int | None:
@@ -161,10 +161,19 @@ class Backlog:
             return None
         return old + new + self._composed_bytes + sum(size for _, size in self._sent)
 
+    def fills(self, records_max: int, bytes_max: int) -> bool:
+        """Whether what is to send fills a message, as far as is known."""
+        known_bytes = (self._old.maybe_bytes or 0) + (self._new.maybe_bytes or 0)
+        return self.unsent_count >= records_max or known_bytes >= bytes_max
+
+    @property
+    def unsent_count(self) -> int:
+        return self._old.count + self._new.count
+
     def message_count(self, records_max: int, bytes_max: int) -> int:
         """How many answers have to come until it is empty, with messages as full as they can be."""
         bytes_known = (self._old.maybe_bytes or 0) + (self._new.maybe_bytes or 0)
-        by_count = -(-(self._old.count + self._new.count) // records_max)
+        by_count = -(-self.unsent_count // records_max)
         return len(self._sent) + max(by_count, -(-bytes_known // bytes_max))
 
     def is_settled(self, segment_id: bytes, index: int) -> bool:

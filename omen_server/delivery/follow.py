@@ -198,15 +198,25 @@ class Delivery:
     async def _send(self, stream: RiskCastStream, backlog: Backlog) -> None:
         while True:
             await stream.window()
-            while not (records := await self._next_message(stream, backlog)):
+            while not self._is_due(stream, backlog):
                 self._work.clear()
                 await self._work.wait()
-            backlog.send()
-            self._pace.sent(self._clock())
-            await stream.send(records)
+            if records := await self._next_message(stream, backlog):
+                backlog.send()
+                self._pace.sent(self._clock())
+                await stream.send(records)
+            else:
+                stream.leave_window()
+
+    def _is_due(self, stream: RiskCastStream, backlog: Backlog) -> bool:
+        """RiskCast commits one message after the other: one that is not full can as well gather until the answer to
+        the one before, and costs both sides less."""
+        if stream.is_waiting:
+            return backlog.fills(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
+        return backlog.unsent_count > 0
 
     async def _next_message(self, stream: RiskCastStream, backlog: Backlog) -> list[Record]:
-        """As many runs as fit into one message; nothing when everything was taken, found out without a pause."""
+        """As many runs as fit into one message; nothing when none of them can be read."""
         records: list[Record] = []
         room_bytes = MESSAGE_EVENT_BYTES_MAX
         while room_bytes >= EVENT_BYTES_MAX and (run := backlog.take(BATCH_ITEMS_MAX - len(records))):
@@ -236,6 +246,7 @@ class Delivery:
                 raise Disconnected(str(error), retry_delay_s=error.retry_delay_s or 0.0, cause=LEDGER) from error
             backlog.answer()
             self._pace.answered(self._clock(), is_more_under_way=stream.is_waiting)
+            self._work.set()
             self._contact.answered()
             self.last_success_at = self._now()
 

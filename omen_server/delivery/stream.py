@@ -119,6 +119,10 @@ class RiskCastStream:
         """Wait until one more message may be in flight."""
         await self._window.acquire()
 
+    def leave_window(self) -> None:
+        """It was nothing to send after all."""
+        self._window.release()
+
     async def read(self, run: Run, bytes_max: int) -> list[Record]:
         """The records of a run, as many as fit, but at least one; those that cannot be read are left out."""
         try:

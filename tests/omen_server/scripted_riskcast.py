@@ -119,6 +119,29 @@ def answering(judge: Judge = stored, settled: Mapping[bytes, Sequence[tuple[int,
     return script
 
 
+def when_told(may_answer: asyncio.Event) -> Script:
+    """Answers from then on, and takes what comes before."""
+
+    async def script(peer: Peer, requests: Requests) -> AsyncIterator[pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        yield hello()
+        waiting: asyncio.Queue[list[pb.RecordResult]] = asyncio.Queue()
+
+        async def read() -> None:
+            while True:
+                waiting.put_nowait([stored(record) for record in await peer.next_batch(requests)])
+
+        reader = asyncio.create_task(read())
+        try:
+            await may_answer.wait()
+            while True:
+                yield outcomes(await waiting.get())
+        finally:
+            reader.cancel()
+
+    return script
+
+
 async def hanging(peer: Peer, requests: Requests) -> AsyncIterator[pb.IngestStreamResponse]:
     """Takes everything and says nothing after the hello."""
     await peer.next_hello(requests)

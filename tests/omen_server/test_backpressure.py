@@ -1,7 +1,6 @@
 """What whoever emits is told when RiskCast is slow, silent, broken, or refuses everything; and what it costs."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -35,16 +34,11 @@ from tests.omen_server.running import (
     seconds,
 )
 from tests.omen_server.scripted_riskcast import (
-    Peer,
-    Requests,
-    Script,
     answering,
     ending,
     hanging,
-    hello,
-    outcomes,
     peer_of,
-    stored,
+    when_told,
 )
 from tests.omen_server.test_delivery import ledger_of
 from tests.omen_server.test_repeats import at
@@ -54,27 +48,10 @@ REFUSED = ingest_pb.RecordResult(
 )
 
 
-def when_told(may_answer: asyncio.Event) -> Script:
-    """Answers from then on, and takes what comes before."""
-
-    async def script(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
-        await peer.next_hello(requests)
-        yield hello()
-        waiting: asyncio.Queue[list[ingest_pb.RecordResult]] = asyncio.Queue()
-
-        async def read() -> None:
-            while True:
-                waiting.put_nowait([stored(record) for record in await peer.next_batch(requests)])
-
-        reader = asyncio.create_task(read())
-        try:
-            await may_answer.wait()
-            while True:
-                yield outcomes(await waiting.get())
-        finally:
-            reader.cancel()
-
-    return script
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A RiskCast that takes its time is not given up."""
+    monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 60.0)
 
 
 async def test_once_riskcast_is_a_second_behind_emit_is_ledger_only_at_once_and_says_so(tmp_path: Path) -> None:
@@ -100,7 +77,7 @@ async def test_a_burst_that_riskcast_keeps_up_with_is_waited_for(tmp_path: Path)
         assert {each.status for each in emissions} == {DELIVERED}
 
 
-async def test_a_new_record_does_not_wait_for_an_old_backlog(tmp_path: Path) -> None:
+async def test_a_new_record_does_not_wait_for_an_old_backlog(tmp_path: Path, patient: None) -> None:
     await ledger_of(tmp_path, 12 * BATCH_ITEMS_MAX)
     may_answer = asyncio.Event()
     async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
@@ -114,13 +91,13 @@ async def test_a_new_record_does_not_wait_for_an_old_backlog(tmp_path: Path) -> 
     assert len(peer.batches) == 13
 
 
-async def test_a_flood_of_new_records_does_not_keep_an_old_backlog_waiting(tmp_path: Path) -> None:
+async def test_a_flood_of_new_records_does_not_keep_an_old_backlog_waiting(tmp_path: Path, patient: None) -> None:
     await ledger_of(tmp_path, 8 * BATCH_ITEMS_MAX)
     old = {record.payload for record in records_of(tmp_path)}
     may_answer = asyncio.Event()
     async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
         await peer.until(lambda peer: len(peer.batches) == MESSAGES_IN_FLIGHT)
-        await server.to_ledger(*range(10_000, 10_000 + 6 * BATCH_ITEMS_MAX))
+        await asyncio.gather(*map(server.to_ledger, range(10_000, 10_000 + 6 * BATCH_ITEMS_MAX)))
         may_answer.set()
         await server.until_drained()
         last = max(number for number, batch in enumerate(peer.batches) if old & {each.event for each in batch})

@@ -28,7 +28,7 @@ from tests.omen_server.running import (
     riskcast,
     seconds,
 )
-from tests.omen_server.scripted_riskcast import answering, hanging, peer_of
+from tests.omen_server.scripted_riskcast import answering, hanging, peer_of, when_told
 
 
 async def test_what_a_producer_leaves_out_is_derived_and_the_answer_says_what_is_in_the_ledger(tmp_path: Path) -> None:
@@ -233,15 +233,18 @@ async def test_ledger_only_comes_at_once_when_riskcast_is_down(tmp_path: Path) -
 
 
 async def test_a_client_that_gives_up_changes_nothing_the_record_is_delivered(tmp_path: Path) -> None:
-    async with peer_of(hanging, answering()) as peer, omen(tmp_path / "ledger", peer.port) as server:
+    may_answer = asyncio.Event()
+    async with peer_of(when_told(may_answer)) as peer, omen(tmp_path / "ledger", peer.port) as server:
         call = server.signals.Emit(pb.EmitRequest(event=event(1), delivery_timeout=seconds(60)), timeout=60)
         await peer.until(lambda peer: len(peer.records) == 1)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
         assert (await server.emit(event(2), delivery_timeout=seconds(0))).status == LEDGER_ONLY
-        await peer.until(lambda peer: len(peer.records) == 2)
+        may_answer.set()
+        await server.until_drained()
         assert [record.event for record in await server.records()] == [record.event for record in peer.records]
+        assert (await server.emit(event(1))).status == DUPLICATE
 
 
 async def test_what_riskcast_rejects_is_answered_with_its_reason_and_stays_in_the_ledger(tmp_path: Path) -> None:
