@@ -79,10 +79,12 @@ def fill_identity(event: SignalEvent) -> None:
     """
     if not event.input_event_hash and event.canonical_observation:
         event.input_event_hash = input_event_hash(event.canonical_observation)
-    parts = (event.source_event_id, event.input_event_hash, event.ruleset_version)
-    if not all(parts) or any("|" in part for part in parts):
+    if not (event.source_event_id and event.input_event_hash and event.ruleset_version):
         return
-    ids = identity(*parts)
+    try:
+        ids = identity_of_event(event)
+    except ValueError:
+        return
     event.deterministic_trace_id = event.deterministic_trace_id or ids.trace_id
     event.signal_id = event.signal_id or ids.signal_id
 

@@ -5,7 +5,7 @@ and sequence, writes, syncs, and then answers the whole batch in one call. After
 is ever acknowledged again by this process: what the disk holds is unknown until a new process has looked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -88,11 +88,13 @@ class Ledger:
         At once: ValueError (naive datetime, payload over 4 MiB), TypeError (not bytes), QueueFull, LedgerClosed,
         LedgerUnavailable. Through on_commit: PartitionClosed, LedgerFull, LedgerUnavailable.
         """
-        if type(payload) is not bytes:  # found later, in the flusher, it would stop the ledger for everybody
-            raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
-        if len(payload) > PAYLOAD_BYTES_MAX:
-            raise ValueError(f"a payload has at most {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}")
-        self._queue.put(Pending(payload, microseconds_of(emitted_at), waiter))
+        self.append_all([(payload, emitted_at, waiter)])
+
+    def append_all(self, entries: Iterable[tuple[bytes, datetime, object]]) -> None:
+        """Queues records together, in order, or none of them: they share a commit unless they are of several days or
+        do not fit. (payload, emitted_at, waiter) each, with the errors of append().
+        """
+        self._queue.put([_pending(*entry) for entry in entries])
 
     def due_partitions(self, now: datetime) -> list[str]:
         """Those that take no more records at `now` and are not sealed yet, by name."""
@@ -175,6 +177,15 @@ class Ledger:
         self._committer.abandon()
         with suppress(Exception):  # on_commit may be what failed: `failure` is set, there is nobody left to tell
             self._on_commit([(pending.waiter, failure) for pending in waiting], 0)
+
+
+def _pending(payload: bytes, emitted_at: datetime, waiter: object) -> Pending:
+    """Found later, in the flusher, a bad one would stop the ledger for everybody."""
+    if type(payload) is not bytes:
+        raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise ValueError(f"a payload has at most {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}")
+    return Pending(payload, microseconds_of(emitted_at), waiter)
 
 
 def _closed() -> LedgerError:

@@ -116,23 +116,29 @@ class Emitter:
     async def _answers(self, events: Sequence[SignalEvent], wait: Wait) -> list[Answer]:
         origin = Origin(self._now(), current_traceparent())
         request = Request(len(events), waits_for_riskcast=wait.delivery_timeout_s is not None)
+        appends: list[Append] = []
         for index, event in enumerate(events):
             try:
-                self._hand_in(event, request, index, origin)
+                append = self._append(event, request, index, origin)
             except ContractError as error:
                 request.answer(index, error)
+            else:
+                appends += [append] if append else []
+        if appends:
+            self._journal.append(appends)
         return await request.answered(wait.delivery_timeout_s)
 
-    def _hand_in(self, event: SignalEvent, request: Request, index: int, origin: Origin) -> None:
+    def _append(self, event: SignalEvent, request: Request, index: int, origin: Origin) -> Append | None:
+        """None: a record that is there already answers for the event. Raises ContractError."""
+        is_emitted_now = not event.HasField("emitted_at")
         payload = checked(event, origin)
         recent = self._recent.maybe_recent(event.signal_id)
         if recent is not None and recent.input_event_hash != event.input_event_hash:
             event, recent = self._widened(event)
             payload = event.SerializeToString()
-        emitted_at = moment_of(event.emitted_at.ToMicroseconds())
+        emitted_at = origin.now if is_emitted_now else moment_of(event.emitted_at.ToMicroseconds())
         append = Append(payload, emitted_at, event.signal_id, event.input_event_hash, request, index)
-        if recent is None or not self._repeats(append, recent):
-            self._journal.append(append)
+        return append if recent is None or not self._repeats(append, recent) else None
 
     def _widened(self, event: SignalEvent) -> tuple[SignalEvent, Recent | None]:
         """Another event has the id: this one goes under more digits of its own digest."""

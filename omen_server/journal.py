@@ -124,14 +124,16 @@ class Journal:
         """
         self._followers.append(on_durable)
 
-    def append(self, append: Append) -> None:
-        """Hand an event in. Its request is told once it is fsynced, or that it was refused: QUEUE_FULL,
+    def append(self, appends: Sequence[Append]) -> None:
+        """Hand events in. Each is told once it is fsynced, or that it was refused: QUEUE_FULL (all of them then),
         PARTITION_CLOSED, LEDGER_FULL, SHUTTING_DOWN (nothing was stored) or LEDGER_UNAVAILABLE (outcome unknown).
         """
         try:
-            self._ledger.append(append.payload, append.emitted_at, append)
+            self._ledger.append_all((append.payload, append.emitted_at, append) for append in appends)
         except LedgerError as error:
-            self._refuse(append, contract_error(error))
+            refusal = contract_error(error)
+            for append in appends:
+                self._refuse(append, refusal)
 
     async def chain(self) -> Iterator[Damage]:
         """Re-reads the SEALs of the whole ledger against each other, when it is stepped through."""

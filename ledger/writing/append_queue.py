@@ -1,7 +1,7 @@
 """The bounded queue between any number of callers and the one flusher thread, and the errands between two batches."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition
@@ -61,20 +61,20 @@ class AppendQueue:
         self._errands: deque[Errand[Any]] = deque()
         self._refusal: Callable[[], LedgerError] | None = None
 
-    def put(self, pending: Pending) -> None:
-        """QueueFull, or what close() was given, at once. An empty queue takes a record of any size."""
-        size = len(pending.payload)
+    def put(self, group: Sequence[Pending]) -> None:
+        """All of them, or none: QueueFull, or what close() was given, at once. An empty queue takes any group."""
+        size = sum(len(pending.payload) for pending in group)
         with self._changed:
             if self._refusal:
                 raise self._refusal()
-            if len(self._pending) >= self._records_max:
-                raise QueueFull(f"{self._records_max} records are waiting already")
+            if self._pending and len(self._pending) + len(group) > self._records_max:
+                raise QueueFull(f"{len(self._pending)} records are waiting already, at most {self._records_max}")
             if self._pending and self._bytes + size > self._bytes_max:
                 raise QueueFull(f"{self._bytes} bytes are waiting already, at most {self._bytes_max}")
-            self._pending.append(pending)
-            self._bytes += size
-            if len(self._pending) == 1:
+            if not self._pending:
                 self._changed.notify()
+            self._pending += group
+            self._bytes += size
 
     def put_errand(self, errand: Errand[Any]) -> None:
         """What close() was given, at once."""

@@ -133,7 +133,7 @@ class Settling:
         request = Request(1, waits_for_riskcast=False)
         maybe_waiting = self._waiting.leave(place_of(record.position))
         payload, hash_ = wide.SerializeToString(), wide.input_event_hash
-        self._journal.append(Append(payload, now, wide.signal_id, hash_, request, maybe_stands_for=maybe_waiting))
+        self._journal.append([Append(payload, now, wide.signal_id, hash_, request, maybe_stands_for=maybe_waiting)])
         return request
 
     async def _resolve(self, letters: DeadLetters, results: Sequence[Result]) -> None:

@@ -88,12 +88,14 @@ class Answers:
     def __init__(self, events: list[tuple[str, object]] | None = None) -> None:
         self.events = events if events is not None else []
         self.batches: list[Sequence[tuple[object, Position | LedgerError]]] = []
+        self.written_at: list[int] = []  # of each batch
         self.by_waiter: dict[object, Position | LedgerError] = {}
         self.changed = Condition()
 
     def __call__(self, results: Sequence[tuple[object, Position | LedgerError]], written_at: int) -> None:
         with self.changed:
             self.batches.append(results)
+            self.written_at.append(written_at)
             for waiter, answer in results:
                 assert waiter not in self.by_waiter, f"{waiter} was answered twice"
                 self.by_waiter[waiter] = answer

@@ -338,3 +338,34 @@ def test_an_on_commit_that_raises_stops_the_ledger_and_leaves_nobody_waiting(dir
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(limits))):
         LedgerSettings(**limits)
+
+
+def test_a_group_is_one_commit_in_its_order_with_the_time_its_records_carry(
+    open_ledger: OpenLedger, directory: Path
+) -> None:
+    answers = Answers()
+    ledger = open_ledger(answers)
+    payloads = [b"%d" % number for number in range(300)]
+    ledger.append_all([(payload, NOON, payload) for payload in payloads])
+    positions = answers.positions(*payloads)
+    assert [position.sequence for position in positions] == [1 << 32 | index for index in range(1, 301)]
+    assert [len(batch) for batch in answers.batches] == [300]
+    ledger.close()
+    records = list(LedgerReader(directory).records(TODAY))
+    assert [record.payload for record in records] == payloads
+    assert {record.written_at for record in records} == {answers.written_at[0]}
+
+
+def test_a_group_with_a_bad_member_or_without_room_is_refused_as_a_whole(open_ledger: OpenLedger) -> None:
+    disk = FaultyDisk()
+    answers = Answers()
+    ledger = open_ledger(answers, disk=disk, queue_records_max=3)
+    with pytest.raises(ValueError, match="naive"):
+        ledger.append_all([(b"good", NOON, 1), (b"bad", NOON.replace(tzinfo=None), 2)])
+    with one_batch(ledger):
+        ledger.append_all([(b"a", NOON, "a"), (b"b", NOON, "b")])
+        with pytest.raises(QueueFull, match="2 records are waiting already, at most 3"):
+            ledger.append_all([(b"c", NOON, "c"), (b"d", NOON, "d")])
+        ledger.append(b"e", NOON, "e")
+    answers.of("a", "b", "e")
+    assert answers.by_waiter.keys() == {"a", "b", "e"}

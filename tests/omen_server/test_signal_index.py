@@ -42,7 +42,7 @@ async def append(journal: Journal, *numbers: int) -> list[Position]:
 
 async def append_one(journal: Journal, payload: bytes) -> Position:
     request = Request(1, waits_for_riskcast=False)
-    journal.append(Append(payload, datetime.now(UTC), "", "", request))
+    journal.append([Append(payload, datetime.now(UTC), "", "", request)])
     [answer] = await request.answered(None)
     assert isinstance(answer, Outcome)
     return answer.position
