@@ -219,3 +219,25 @@ async def test_calls_and_their_messages_are_counted_by_method_and_code() -> None
     assert told("handling_seconds_count", "StreamStream") == 3
     assert (told("msg_sent_total", "UnaryUnary"), told("msg_received_total", "UnaryUnary")) == (2, 1)
     assert (told("msg_sent_total", "StreamStream"), told("msg_received_total", "StreamStream")) == (4, 4)
+
+
+async def test_redialled_the_next_call_is_on_a_new_connection_and_open_ones_go_on(tmp_path: Path) -> None:
+    peers: list[str] = []
+
+    async def note(context: Context) -> None:
+        peers.append(context.peer())
+
+    async with served(Probe(note)) as running, serving.channel(running.target) as channel:
+        bidi: Any = channel.stream_stream(f"/{SERVICE.full_name}/StreamStream")
+        still_open = bidi(timeout=10)
+        await still_open.write(b"")
+        assert await answers(open_call(channel, "UnaryUnary")) == ["hello"]
+        channel.redial()
+        assert await answers(open_call(channel, "UnaryUnary")) == ["hello"]
+        assert await answers(open_call(channel, "UnaryUnary")) == ["hello"]
+        await still_open.done_writing()
+        while await still_open.read() is not grpc.aio.EOF:
+            pass
+        assert await still_open.code() is grpc.StatusCode.OK
+    assert len({*peers[-3:-1]}) == 2
+    assert len({*peers[-2:]}) == 1

@@ -276,7 +276,7 @@ class Emission(_message.Message):
     status: Global___EmissionStatus.ValueType
     """Its status. Output only."""
     signal_id: _builtins.str
-    """The event's id. Output only."""
+    """The event's id: longer than the one it was emitted under, if another event has that. Output only."""
     deterministic_trace_id: _builtins.str
     """The event's trace id. Output only."""
     input_event_hash: _builtins.str
@@ -287,7 +287,7 @@ class Emission(_message.Message):
     """Why it was not waited for, in words; set when status is LEDGER_ONLY and RiskCast was to be waited for. Output only."""
     @_builtins.property
     def position(self) -> _ledger_record_pb2.LedgerPosition:
-        """Where it stands in the ledger. Output only."""
+        """Where it stands in the ledger; of a repeat, where the first one does. Output only."""
 
     @_builtins.property
     def rejection(self) -> Global___ItemError:

@@ -80,7 +80,7 @@ class SignalServiceServicer:
         """Puts one event into the ledger, then waits for RiskCast as long as it was asked to. Scope signals.emit.
         OK means the event is in the ledger, fsynced; the status says what became of it after that.
         INVALID_ARGUMENT (INVALID_SIGNAL with BadRequest, SIGNAL_ID_MISMATCH): nothing was stored.
-        ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
+        An event whose signal_id another event has is taken under 32 digits of its own digest: see Emission.signal_id.
         FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
         RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
         UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
@@ -93,7 +93,7 @@ class SignalServiceServicer:
     def EmitStream(self, request_iterator, context):
         """Emit for batches, one response per request in the order of the requests. A bad event fails itself only.
         Scope signals.emit. The stream itself ends with the common errors of this service; the statuses of Emit are
-        given per event.
+        given per event. INVALID_ARGUMENT (INVALID_SIGNAL: a message without events, with more than 256, or above 1 MiB).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class SignalServiceStub:
     """Puts one event into the ledger, then waits for RiskCast as long as it was asked to. Scope signals.emit.
     OK means the event is in the ledger, fsynced; the status says what became of it after that.
     INVALID_ARGUMENT (INVALID_SIGNAL with BadRequest, SIGNAL_ID_MISMATCH): nothing was stored.
-    ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
+    An event whose signal_id another event has is taken under 32 digits of its own digest: see Emission.signal_id.
     FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
     RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
     UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
@@ -52,7 +52,7 @@ class SignalServiceStub:
     EmitStream: _grpc.StreamStreamMultiCallable[_signal_service_pb2.EmitStreamRequest, _signal_service_pb2.EmitStreamResponse]
     """Emit for batches, one response per request in the order of the requests. A bad event fails itself only.
     Scope signals.emit. The stream itself ends with the common errors of this service; the statuses of Emit are
-    given per event.
+    given per event. INVALID_ARGUMENT (INVALID_SIGNAL: a message without events, with more than 256, or above 1 MiB).
     """
     GetSignal: _grpc.UnaryUnaryMultiCallable[_signal_service_pb2.GetSignalRequest, _signal_service_pb2.GetSignalResponse]
     """One event by its signal_id, as it stands in the ledger. Scope signals.read.
@@ -85,7 +85,7 @@ class SignalServiceAsyncStub(SignalServiceStub):
     """Puts one event into the ledger, then waits for RiskCast as long as it was asked to. Scope signals.emit.
     OK means the event is in the ledger, fsynced; the status says what became of it after that.
     INVALID_ARGUMENT (INVALID_SIGNAL with BadRequest, SIGNAL_ID_MISMATCH): nothing was stored.
-    ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
+    An event whose signal_id another event has is taken under 32 digits of its own digest: see Emission.signal_id.
     FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
     RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
     UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
@@ -94,7 +94,7 @@ class SignalServiceAsyncStub(SignalServiceStub):
     EmitStream: _aio.StreamStreamMultiCallable[_signal_service_pb2.EmitStreamRequest, _signal_service_pb2.EmitStreamResponse]  # type: ignore[assignment]
     """Emit for batches, one response per request in the order of the requests. A bad event fails itself only.
     Scope signals.emit. The stream itself ends with the common errors of this service; the statuses of Emit are
-    given per event.
+    given per event. INVALID_ARGUMENT (INVALID_SIGNAL: a message without events, with more than 256, or above 1 MiB).
     """
     GetSignal: _aio.UnaryUnaryMultiCallable[_signal_service_pb2.GetSignalRequest, _signal_service_pb2.GetSignalResponse]  # type: ignore[assignment]
     """One event by its signal_id, as it stands in the ledger. Scope signals.read.
@@ -130,7 +130,7 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Puts one event into the ledger, then waits for RiskCast as long as it was asked to. Scope signals.emit.
         OK means the event is in the ledger, fsynced; the status says what became of it after that.
         INVALID_ARGUMENT (INVALID_SIGNAL with BadRequest, SIGNAL_ID_MISMATCH): nothing was stored.
-        ALREADY_EXISTS (SIGNAL_ID_CONFLICT): RiskCast holds another event under this signal_id; the event stays in the ledger.
+        An event whose signal_id another event has is taken under 32 digits of its own digest: see Emission.signal_id.
         FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED, PARTITION_CLOSED): nothing was stored.
         RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo): nothing was stored.
         UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo): outcome unknown or not done; repeat it, ids make it
@@ -145,7 +145,7 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_signal_service_pb2.EmitStreamResponse], _abc.AsyncIterator[_signal_service_pb2.EmitStreamResponse]]:
         """Emit for batches, one response per request in the order of the requests. A bad event fails itself only.
         Scope signals.emit. The stream itself ends with the common errors of this service; the statuses of Emit are
-        given per event.
+        given per event. INVALID_ARGUMENT (INVALID_SIGNAL: a message without events, with more than 256, or above 1 MiB).
         """
 
     @_abc_1.abstractmethod
