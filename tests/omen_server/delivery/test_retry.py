@@ -63,3 +63,17 @@ def test_an_answer_that_is_overdue_counts_before_it_comes_and_no_more_once_the_s
     assert pace.drain_s(1, 3.0) == pytest.approx(3.0)
     pace.broken()
     assert pace.drain_s(1, 3.0) == 0.0
+
+
+def test_one_message_that_took_long_is_no_pace_and_several_are() -> None:
+    pace, now = Pace(), 0.0
+    for taken_s in (0.1, 0.1, 0.1, 3.0, 0.1):
+        pace.sent(now)
+        now += taken_s
+        pace.answered(now, is_more_under_way=False)
+    assert pace.drain_s(4, now) == pytest.approx(0.4)
+    for _ in range(5):
+        pace.sent(now)
+        now += 3.0
+        pace.answered(now, is_more_under_way=False)
+    assert pace.drain_s(4, now) == pytest.approx(12.0)
