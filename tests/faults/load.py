@@ -24,7 +24,6 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from tests.faults.history import Attempt, Held, History, Row, Told
 from tests.omen_server.running import event, seconds
-from tests.system.processes import Pair
 
 DEADLINE_S = 30.0
 WORKERS = 32
@@ -33,10 +32,13 @@ REPEAT_EVERY = 8  # every so many events an earlier one is sent again
 
 @dataclass
 class Load:
-    """`attempts` grows while workers run; wait for `acknowledged` with `until`."""
+    """`attempts` grows while workers run; wait for more of them with `until`, or for more that RiskCast has answered
+    with `until_delivered`. Each worker pauses between two of its emits, not at all when it is to do what it can."""
 
     attempts: list[Attempt] = field(default_factory=list)
     acknowledged: int = 0
+    delivered: int = 0
+    pause_s: float = 0.0
     is_after_the_last_fault: bool = False
     is_over: bool = False
     _numbers: Any = field(default_factory=lambda: count(1))
@@ -46,12 +48,19 @@ class Load:
         async with asyncio.timeout(DEADLINE_S), self._changed:
             await self._changed.wait_for(lambda: self.acknowledged >= acknowledged)
 
+    async def until_delivered(self, more: int = 1) -> None:
+        """So many answers from now on that tell what RiskCast said."""
+        goal = self.delivered + more
+        async with asyncio.timeout(DEADLINE_S), self._changed:
+            await self._changed.wait_for(lambda: self.delivered >= goal)
+
     async def work(self, target: str) -> None:
         """One client with a connection of its own."""
         async with serving.channel(target) as channel:
             stub = SignalServiceStub(channel)
             while not self.is_over:
                 await self._emit(stub, self._next())
+                await asyncio.sleep(self.pause_s)
 
     def _next(self) -> SignalEvent:
         number = next(self._numbers)
@@ -75,6 +84,7 @@ class Load:
         self.attempts.append(Attempt(made.signal_id, payload, told, place, ack_id, is_after))
         async with self._changed:
             self.acknowledged += told is Told.ACKNOWLEDGED
+            self.delivered += bool(ack_id)
             self._changed.notify_all()
 
 
@@ -97,12 +107,12 @@ def told_by(error: grpc.aio.AioRpcError) -> Told:
 
 
 @asynccontextmanager
-async def under_load(target: str) -> AsyncIterator[Load]:
+async def under_load(target: str, workers: int = WORKERS, pause_s: float = 0.0) -> AsyncIterator[Load]:
     """Workers run beside the block and finish what they are at after it."""
-    load = Load()
-    async with asyncio.TaskGroup() as workers:
-        for _ in range(WORKERS):
-            workers.create_task(load.work(target))
+    load = Load(pause_s=pause_s)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(load.work(target))
         try:
             yield load
         finally:
@@ -119,15 +129,15 @@ async def until_drained(target: str) -> None:
             backlog = state.backlog_record_count if state.HasField("backlog_record_count") else None
 
 
-def history_of(attempts: list[Attempt], servers: Pair) -> History:
+def history_of(attempts: list[Attempt], ledger: Path, database: Path) -> History:
     """What is in the files of both, after both have stopped."""
-    reader = LedgerReader(servers.ledger)
+    reader = LedgerReader(ledger)
     held = [
         Held(info.name, record.position.sequence, event_of(record.payload).signal_id, record.payload)
         for info in reader.partitions()
         for record in reader.records(info.name)
     ]
-    return History(attempts, held, rows_of(servers.database))
+    return History(attempts, held, rows_of(database))
 
 
 def rows_of(database: Path) -> list[Row]:

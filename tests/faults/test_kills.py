@@ -65,7 +65,7 @@ async def killed_under_load(directory: Path, victims: Victims, kills: int, seed:
         await until_drained(target)
         assert await servers.omen.stop() == 0
         assert await servers.riskcast.stop() == 0
-        history = history_of(load.attempts, servers)
+        history = history_of(load.attempts, servers.ledger, servers.database)
     assert flaws(history) == [], f"seed {seed}"
     assert len(history.ledger) >= sum(counts) + ACKNOWLEDGED_BETWEEN
     if servers.omen in victims(servers):

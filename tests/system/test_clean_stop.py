@@ -83,7 +83,7 @@ async def found(servers: Pair, load: Load, target: str) -> list[str]:
     await until_drained(target)
     assert await servers.omen.stop() == 0
     assert await servers.riskcast.stop() == 0
-    return flaws(history_of(load.attempts, servers))
+    return flaws(history_of(load.attempts, servers.ledger, servers.database))
 
 
 @pytest.mark.parametrize(("which", "stops"), [("omen", 3), ("riskcast", 2)])
