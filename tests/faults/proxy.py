@@ -104,40 +104,42 @@ class Link:
             reset(end)
 
     async def carry_requests(self, client: asyncio.StreamReader) -> None:
-        async for piece in self._passing(client, End.CLIENT):
-            if self._kept is None:
-                self.server.write(piece)
-                await self.server.drain()
-                continue
-            async with self._grown:
-                self._kept += piece
-                self._grown.notify_all()
+        with suppress(ConnectionError):
+            async for piece in self._passing(client, End.CLIENT):
+                if self._kept is None:
+                    self.server.write(piece)
+                    await self.server.drain()
+                    continue
+                async with self._grown:
+                    self._kept += piece
+                    self._grown.notify_all()
         if self._kept is None and self._deaf is not End.SERVER:
             self.server.close()
 
     async def carry_answers(self, server: asyncio.StreamReader) -> None:
-        async for piece in self._passing(server, End.SERVER):
-            if not self._loses_answers:
-                self.client.write(piece)
-                await self.client.drain()
+        with suppress(ConnectionError):
+            async for piece in self._passing(server, End.SERVER):
+                if not self._loses_answers:
+                    self.client.write(piece)
+                    await self.client.drain()
         if self._deaf is not End.CLIENT:
             self.client.close()
 
     async def _passing(self, reader: asyncio.StreamReader, sender: End) -> AsyncIterator[bytes]:
         """What arrives, piece by piece, when the network lets it through."""
-        with suppress(ConnectionError):
-            while data := await reader.read(READ_BYTES):
-                while data and self._deaf is None:
-                    await self.network.until_passing(sender)
-                    fault = self.network.fault
-                    size = min(fault.piece_bytes, max(1, fault.cut_after_bytes - self.passed_bytes))
-                    piece, data = data[: int(size)], data[int(size) :]
-                    await asyncio.sleep(fault.delay_s + len(piece) / fault.bytes_per_s)
-                    self.passed_bytes += len(piece)
-                    if self._deaf is None:
-                        yield piece
-                    if self.passed_bytes >= fault.cut_after_bytes:
-                        self.cut()
+        while data := await reader.read(READ_BYTES):
+            while data and self._deaf is None:
+                await self.network.until_passing(sender)
+                fault = self.network.fault
+                room_bytes = max(1, fault.cut_after_bytes - self.passed_bytes)
+                size = int(min(fault.piece_bytes, len(data), room_bytes))
+                await asyncio.sleep(fault.delay_s + size / fault.bytes_per_s)
+                self.passed_bytes += size
+                if self._deaf is None:
+                    yield data[:size]
+                data = data[size:]
+                if self.passed_bytes >= fault.cut_after_bytes:
+                    self.cut()
 
 
 @dataclass
