@@ -10,10 +10,11 @@ from tests.faults.history import Told, flaws
 from tests.faults.load import history_of, under_load, until_drained
 from tests.system.processes import Pair, Server, pair
 
-KILLS = 3
-SOAK_KILLS = 40
+KILLS = 10
+SOAK_KILLS = 350
 SEED = 9
 ACKNOWLEDGED_BETWEEN = 60
+WORKERS, PAUSE_S = 16, 0.02
 
 
 def omen(servers: Pair) -> Sequence[Server]:
@@ -51,7 +52,7 @@ async def killed_under_load(directory: Path, victims: Victims, kills: int, seed:
     counts = [chance.randrange(ACKNOWLEDGED_BETWEEN // 2, 2 * ACKNOWLEDGED_BETWEEN) for _ in range(kills)]
     async with pair(directory) as servers:
         target = f"127.0.0.1:{servers.omen.port}"
-        async with under_load(target) as load:
+        async with under_load(target, WORKERS, PAUSE_S) as load:
             for count in counts:
                 await load.until(load.acknowledged + count)
                 for server in chance.sample(victims(servers), len(victims(servers))):

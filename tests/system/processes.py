@@ -34,13 +34,21 @@ def run(*command: str, given: str = "", **settings: str) -> "subprocess.Complete
     )
 
 
+class Ended(AssertionError):
+    """A server ended before it served."""
+
+
 @dataclass
 class Server:
-    """`python -m MODULE serve` on a free port of its own, which it keeps when it is started again."""
+    """`python -m MODULE serve` on a free port of its own, which it keeps when it is started again.
+
+    `program` takes the place of MODULE: another module, with its arguments, that runs it.
+    """
 
     module: str
     settings: dict[str, str]
     arguments: tuple[str, ...] = ()
+    program: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 0
     open_files_max: int | None = None  # None: as many as the tests themselves may have
@@ -56,7 +64,7 @@ class Server:
     def _start(self) -> None:
         prefix = self.module.removesuffix("_server").upper()
         settings = self.settings | {f"{prefix}_LISTEN": f"{self.host}:{self.port}"}
-        command = [sys.executable, "-m", self.module, "serve", *self.arguments]
+        command = [sys.executable, "-m", *(self.program or (self.module,)), "serve", *self.arguments]
         if self.open_files_max:
             command = ["sh", "-c", f'ulimit -n {self.open_files_max}; exec "$@"', "sh", *command]
         self.process = subprocess.Popen(
@@ -70,7 +78,8 @@ class Server:
                 self._drain = Thread(target=self._keep, args=(self.process.stderr,), daemon=True)
                 self._drain.start()
                 return
-        raise AssertionError(f"{self.module} has ended: {self.log[-20:]}")
+        self.process.stderr.close()
+        raise Ended(f"{self.module} has ended: {self.log[-20:]}")
 
     def _keep(self, stderr: IO[bytes]) -> None:
         with stderr:
@@ -84,14 +93,29 @@ class Server:
         """SIGTERM; its exit code."""
         return await self.end(signal.SIGTERM)
 
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """SIGSTOP, and SIGCONT after the block."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     async def end(self, number: signal.Signals) -> int:
         """Its exit code after this signal."""
         assert self.process
         self.process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self.process
         code = await asyncio.to_thread(self.process.wait, DEADLINE_S)
         if self._drain:
             await asyncio.to_thread(self._drain.join)
-        self.process = None
+        self.process = self._drain = None
         return code
 
 
