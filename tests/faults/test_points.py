@@ -22,7 +22,7 @@ from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from tests.faults.dying import OMEN, POINTS, REACHED, RISKCAST
 from tests.faults.history import flaws
 from tests.faults.load import Load, history_of, under_load, until_drained
-from tests.system.processes import Ended, Pair, Server, pair
+from tests.system.processes import Ended, Pair, pair, target_of
 
 SEED = 11
 WORKERS, PAUSE_S = 16, 0.02
@@ -61,10 +61,6 @@ async def reconcile(servers: Pair) -> None:
         stub: Any = ReconcileServiceStub(channel)
         async for _ in stub.Reconcile(ReconcileRequest(include_open=True), timeout=DEADLINE_S, wait_for_ready=True):
             pass
-
-
-def target_of(server: Server) -> str:
-    return f"127.0.0.1:{server.port}"
 
 
 async def lead_to(name: str, servers: Pair, load: Load) -> None:

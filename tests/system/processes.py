@@ -119,6 +119,11 @@ class Server:
         return code
 
 
+def target_of(server: Server) -> str:
+    """Where its clients reach it."""
+    return f"{server.host}:{server.port}"
+
+
 def told(line: bytes) -> dict[str, Any]:
     """A line of the log as data; {} when it is none."""
     try:
