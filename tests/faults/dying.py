@@ -97,14 +97,17 @@ def in_a_checkpoint(original: Function, fuse: Fuse) -> Function:
     """Of any method that writes: with a write-ahead log the database itself is written to in a checkpoint alone."""
     database = Path(os.environ["RISKCAST_DATABASE_URL"].removeprefix("sqlite:///"))
 
-    def watch(written_at: int) -> None:
-        while database.stat().st_mtime_ns == written_at:
+    def written_at() -> int:
+        return database.stat().st_mtime_ns
+
+    def watch(before: int) -> None:
+        while written_at() == before:
             time.sleep(POLL_S)
         fuse.blow()
 
     async def watched(*arguments: Any, **named: Any) -> Any:
         if fuse.is_last() and fuse.left == -1:
-            Thread(target=watch, args=(database.stat().st_mtime_ns,), daemon=True).start()
+            Thread(target=watch, args=(written_at(),), daemon=True).start()
         return await original(*arguments, **named)
 
     return watched
@@ -112,7 +115,7 @@ def in_a_checkpoint(original: Function, fuse: Fuse) -> Function:
 
 @dataclass(frozen=True)
 class Point:
-    """`place`: module:function that is replaced by what `dies` makes of it; passed at most `passed_max` times before."""
+    """`place`: module:function, replaced by what `dies` makes of it; passed at most `passed_max` times before."""
 
     module: str
     place: str

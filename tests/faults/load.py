@@ -39,6 +39,7 @@ class Load:
     acknowledged: int = 0
     delivered: int = 0
     pause_s: float = 0.0
+    description: str = ""  # of every event
     is_after_the_last_fault: bool = False
     is_over: bool = False
     _numbers: Any = field(default_factory=lambda: count(1))
@@ -65,8 +66,8 @@ class Load:
     def _next(self) -> SignalEvent:
         number = next(self._numbers)
         if number % REPEAT_EVERY == 0:
-            return event_of(self.attempts[-1].payload) if self.attempts else complete(number)
-        return complete(number)
+            return event_of(self.attempts[-1].payload) if self.attempts else complete(number, self.description)
+        return complete(number, self.description)
 
     async def _emit(self, stub: Any, made: SignalEvent) -> None:
         is_after = self.is_after_the_last_fault
@@ -88,9 +89,10 @@ class Load:
             self._changed.notify_all()
 
 
-def complete(number: int) -> SignalEvent:
+def complete(number: int, description: str = "") -> SignalEvent:
     """Nothing is left to derive, so that the bytes sent are the bytes appended."""
     made = event(number, emitted_at=timestamp(datetime.now(UTC)))
+    made.signal.description = description
     made.schema_version = SCHEMA_VERSION
     fill_identity(made)
     return made
@@ -107,9 +109,11 @@ def told_by(error: grpc.aio.AioRpcError) -> Told:
 
 
 @asynccontextmanager
-async def under_load(target: str, workers: int = WORKERS, pause_s: float = 0.0) -> AsyncIterator[Load]:
+async def under_load(
+    target: str, workers: int = WORKERS, pause_s: float = 0.0, description: str = ""
+) -> AsyncIterator[Load]:
     """Workers run beside the block and finish what they are at after it."""
-    load = Load(pause_s=pause_s)
+    load = Load(pause_s=pause_s, description=description)
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
             group.create_task(load.work(target))

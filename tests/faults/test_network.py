@@ -1,4 +1,4 @@
-"""OMEN and RiskCast over a network that fails under load: nothing is lost, and soon after it has healed all is as before.
+"""OMEN and RiskCast over a network that fails under load: nothing is lost, and soon after it heals all is as before.
 
 Meanwhile every emit is acknowledged from the ledger alone, and RiskCast is not stormed.
 """
@@ -103,14 +103,17 @@ class Scene:
 async def scene(directory: Path) -> AsyncIterator[Scene]:
     """Left when the load has gone on for a while without a fault; then the history is judged."""
     ledger, database, metrics = directory / "ledger", directory / "riskcast.db", scraper()
-    async with riskcast(database) as store, proxy(f"127.0.0.1:{store.port}") as network:
-        async with omen(ledger, network.port, metrics_listen=metrics.listen) as server:
-            async with under_load(f"127.0.0.1:{server.port}", WORKERS, PAUSE_S) as load:
-                await load.until_delivered()
-                yield Scene(server, network, load, metrics)
-                load.is_after_the_last_fault = True
-                await load.until_delivered(2 * WORKERS)
-            await until_drained(f"127.0.0.1:{server.port}")
+    async with (
+        riskcast(database) as store,
+        proxy(f"127.0.0.1:{store.port}") as network,
+        omen(ledger, network.port, metrics_listen=metrics.listen) as server,
+    ):
+        async with under_load(f"127.0.0.1:{server.port}", WORKERS, PAUSE_S) as load:
+            await load.until_delivered()
+            yield Scene(server, network, load, metrics)
+            load.is_after_the_last_fault = True
+            await load.until_delivered(2 * WORKERS)
+        await until_drained(f"127.0.0.1:{server.port}")
     assert flaws(history_of(load.attempts, ledger, database)) == []
     assert {attempt.told for attempt in load.attempts} == {Told.ACKNOWLEDGED}
 

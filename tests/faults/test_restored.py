@@ -1,15 +1,11 @@
 """Either side restored from an older backup under load: RiskCast is refilled; a ledger that went back never looks
 healthy, and never stops the flow."""
 
-import asyncio
-import json
 import shutil
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +13,8 @@ from ledger import LedgerReader
 from serving.console import Exit
 from tests.faults.history import Attempt, History, flaws, h4
 from tests.faults.load import Load, history_of, rows_of, under_load, until_drained
-from tests.system.processes import Pair, pair, run, target_of
+from tests.faults.operators import reconciled, told
+from tests.system.processes import Pair, pair, target_of
 
 WORKERS, PAUSE_S = 8, 0.02
 DELIVERED_BETWEEN = 150
@@ -37,25 +34,10 @@ async def loaded(directory: Path) -> AsyncIterator[tuple[Pair, Load]]:
         assert await servers.riskcast.stop() == 0
 
 
-async def command(*arguments: str, expected: Exit = Exit.OK, **settings: str) -> str:
-    """What `python -m ARGUMENTS` writes on stdout."""
-    done = await asyncio.to_thread(run, sys.executable, "-m", *arguments, **settings)
-    assert done.returncode == expected, done.stderr
-    return done.stdout
-
-
-async def reconciled(servers: Pair, expected: Exit) -> list[dict[str, Any]]:
-    """What `riskcast reconcile` says of each partition."""
-    target = ("--target", target_of(servers.riskcast))
-    told = await command("riskcast_server", "reconcile", "--include-open", "-o", "json", *target, expected=expected)
-    partitions: list[dict[str, Any]] = json.loads(told)
-    return partitions
-
-
 async def test_a_riskcast_restored_from_an_older_backup_is_refilled_with_the_same_ack_ids(tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     async with loaded(tmp_path) as (servers, load):
-        await command("riskcast_server", "db", "backup", str(backup), **servers.riskcast.settings)
+        await told("riskcast_server", "db", "backup", str(backup), **servers.riskcast.settings)
         await load.until_delivered(DELIVERED_BETWEEN)
         assert await servers.riskcast.stop() == 0
         assert len(rows_of(backup)) < len(rows_of(servers.database))
@@ -77,7 +59,7 @@ async def test_a_ledger_restored_from_an_older_backup_is_partial_while_the_flow_
         servers.riskcast.settings["RISKCAST_OMEN_TARGETS"] = target_of(servers.omen)
         await servers.riskcast.kill()
         await servers.riskcast.start()
-        await command("omen_server", "ledger", "backup", str(backup), "--dir", str(servers.ledger))
+        await told("omen_server", "ledger", "backup", str(backup), "--dir", str(servers.ledger))
         if is_restarted:
             await servers.omen.kill()
             await servers.omen.start()
@@ -87,7 +69,7 @@ async def test_a_ledger_restored_from_an_older_backup_is_partial_while_the_flow_
         restored = restore(backup, servers.ledger)
         await servers.omen.start()
         await load.until_delivered(DELIVERED_BETWEEN)
-        [partition] = await reconciled(servers, Exit.PARTIAL)
+        [partition] = await reconciled(servers.riskcast, Exit.PARTIAL)
         assert (partition["status"], partition["reason"].partition(":")[0]) == ("PARTIAL", reason)
         assert partition["extra"] > 0
     history = history_of(load.attempts, servers.ledger, servers.database)
