@@ -27,6 +27,7 @@ from tests.omen_server.running import event, seconds
 
 DEADLINE_S = 30.0
 WORKERS = 32
+DELIVERY_S = 0.5  # how long an emit waits for RiskCast while there are faults, which may be for ever
 REPEAT_EVERY = 8  # every so many events an earlier one is sent again
 
 
@@ -73,7 +74,7 @@ class Load:
         is_after = self.is_after_the_last_fault
         payload = made.SerializeToString()
         told, place, ack_id = Told.UNKNOWN, None, ""
-        request = pb.EmitRequest(event=made, delivery_timeout=seconds(20 if is_after else 1))
+        request = pb.EmitRequest(event=made, delivery_timeout=seconds(20 if is_after else DELIVERY_S))
         try:
             answer = await stub.Emit(request, timeout=DEADLINE_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
