@@ -150,7 +150,7 @@ POINTS: dict[str, Point] = {
         RISKCAST, "riskcast_server.services.ingest:IngestService._greet", after, passed_max=0
     ),
     "rows are written and not covered": Point(RISKCAST, f"{STORE}:_cover", before),
-    "all is written and not committed": Point(RISKCAST, f"{STORE}:_cover", after),
+    "all is written and not committed": Point(RISKCAST, "aiosqlite:Connection.commit", before),
     "a batch is committed and nobody is answered": Point(RISKCAST, f"{STORE}:SqliteStore.settle", after),
     "the log is on its way into the database": Point(RISKCAST, f"{STORE}:SqliteStore.settle", in_a_checkpoint),
     "records are fetched and not settled": Point(
