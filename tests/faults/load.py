@@ -15,6 +15,7 @@ import grpc
 import serving
 from contract.errors import ErrorDetails, timestamp
 from contract.identity import fill_identity
+from contract.limits import BATCH_ITEMS_MAX
 from contract.versions import SCHEMA_VERSION
 from ledger import LedgerReader
 from omen.v1 import signal_service_pb2 as pb
@@ -70,23 +71,36 @@ class Load:
             return event_of(self.attempts[-1].payload) if self.attempts else complete(number, self.description)
         return complete(number, self.description)
 
+    async def flood(self, target: str, count: int) -> None:
+        """So many events in one stream, beside the workers."""
+        async with serving.channel(target) as channel:
+            stub: Any = SignalServiceStub(channel)
+            call = stub.EmitStream(timeout=DEADLINE_S)
+            for start in range(0, count, BATCH_ITEMS_MAX):
+                events = [self._next() for _ in range(min(BATCH_ITEMS_MAX, count - start))]
+                await call.write(pb.EmitStreamRequest(events=events, delivery_timeout=seconds(DELIVERY_S)))
+                for made, result in zip(events, (await call.read()).results, strict=True):
+                    assert result.HasField("emission"), result
+                    await self._note(made, made.SerializeToString(), self.is_after_the_last_fault, result.emission)
+            await call.done_writing()
+
     async def _emit(self, stub: Any, made: SignalEvent) -> None:
         is_after = self.is_after_the_last_fault
         payload = made.SerializeToString()
-        told, place, ack_id = Told.UNKNOWN, None, ""
         request = pb.EmitRequest(event=made, delivery_timeout=seconds(20 if is_after else DELIVERY_S))
         try:
             answer = await stub.Emit(request, timeout=DEADLINE_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
-            told = told_by(error)
+            self.attempts.append(Attempt(made.signal_id, payload, told_by(error), is_after_the_last_fault=is_after))
         else:
-            emission = answer.emission
-            told, ack_id = Told.ACKNOWLEDGED, emission.ack_id
-            place = (emission.position.partition, emission.position.sequence)
-        self.attempts.append(Attempt(made.signal_id, payload, told, place, ack_id, is_after))
+            await self._note(made, payload, is_after, answer.emission)
+
+    async def _note(self, made: SignalEvent, payload: bytes, is_after: bool, emission: pb.Emission) -> None:
+        place = (emission.position.partition, emission.position.sequence)
+        self.attempts.append(Attempt(made.signal_id, payload, Told.ACKNOWLEDGED, place, emission.ack_id, is_after))
         async with self._changed:
-            self.acknowledged += told is Told.ACKNOWLEDGED
-            self.delivered += bool(ack_id)
+            self.acknowledged += 1
+            self.delivered += bool(emission.ack_id)
             self._changed.notify_all()
 
 
