@@ -138,9 +138,9 @@ async def under_load(
             load.is_over = True
 
 
-async def until_drained(target: str) -> None:
+async def until_drained(target: str, within_s: float = DEADLINE_S) -> None:
     """RiskCast has settled all of the ledger."""
-    async with serving.channel(target) as channel, asyncio.timeout(DEADLINE_S):
+    async with serving.channel(target) as channel, asyncio.timeout(within_s):
         stub: Any = DeliveryServiceStub(channel)
         backlog: int | None = None
         while backlog != 0:
