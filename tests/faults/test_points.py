@@ -25,7 +25,7 @@ from tests.faults.load import Load, history_of, under_load, until_drained
 from tests.system.processes import Ended, Pair, pair, target_of
 
 SEED = 11
-WORKERS, PAUSE_S = 16, 0.02
+WORKERS, PAUSE_S = 8, 0.01
 ROUNDS, SOAK_ROUNDS = 1, 25
 DEADLINE_S = 20.0
 

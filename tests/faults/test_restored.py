@@ -17,7 +17,7 @@ from tests.faults.operators import reconciled, told
 from tests.system.processes import Pair, pair, target_of
 
 WORKERS, PAUSE_S = 8, 0.02
-DELIVERED_BETWEEN = 150
+DELIVERED_BETWEEN = 80
 
 
 @asynccontextmanager
