@@ -130,6 +130,7 @@ STORE = "riskcast_server.store.sqlite.store"
 
 POINTS: dict[str, Point] = {
     "half of a batch is written": Point(OMEN, "ledger.disk:Disk.write", halfway),
+    "the torn tail is set aside and nobody is served": Point(OMEN, "ledger.writer:open_house", after, passed_max=0),
     "a batch is written and not synced": Point(OMEN, "ledger.files.segment:LiveSegment.sync", before),
     "a batch is synced and nobody knows": Point(OMEN, "ledger.writing.commit:Committer.commit", after),
     "a batch is durable and nobody is answered": Point(OMEN, "omen_server.journal:Journal._resolve", before),
@@ -153,6 +154,9 @@ POINTS: dict[str, Point] = {
     "all is written and not committed": Point(RISKCAST, "aiosqlite:Connection.commit", before),
     "a batch is committed and nobody is answered": Point(RISKCAST, f"{STORE}:SqliteStore.settle", after),
     "the log is on its way into the database": Point(RISKCAST, f"{STORE}:SqliteStore.settle", in_a_checkpoint),
+    "the database is recovered and nobody is served": Point(
+        RISKCAST, "riskcast_server.store.sqlite.database:Database._open", after, passed_max=0
+    ),
     "records are fetched and not settled": Point(
         RISKCAST, "riskcast_server.reconcile:Reconciler._admitted", before, passed_max=0
     ),
