@@ -21,6 +21,7 @@ from ledger.errors import (
     LedgerLocked,
     LedgerUnavailable,
     NotDue,
+    NotSealed,
     PartitionClosed,
     QueueFull,
 )
@@ -35,6 +36,7 @@ from ledger.routing import Lateness
 from ledger.seal import Seal, SealedSegment, SealLink, SealState
 from ledger.settings import LedgerSettings
 from ledger.writer import Ledger
+from ledger.writing.pruning import Pruned
 
 __all__ = [
     "Advanced",
@@ -61,10 +63,12 @@ __all__ = [
     "LedgerSettings",
     "LedgerUnavailable",
     "NotDue",
+    "NotSealed",
     "PartitionClosed",
     "PartitionInfo",
     "Position",
     "Progress",
+    "Pruned",
     "QueueFull",
     "Record",
     "Recovered",

@@ -4,6 +4,7 @@
     ├── QueueFull           the caller: try again in a moment
     ├── PartitionClosed     the caller: emitted_at is too old, it will never be taken
     ├── NotDue              the caller: too early to seal that partition; `due_at` says when
+    ├── NotSealed           the caller: only what is final can be pruned
     ├── LedgerClosed        the caller: close() has been called
     ├── LedgerFull          the operator: the disk is below its free-space floor; nothing was written
     ├── LedgerUnavailable   the process must end and start again: a write or fsync failed, outcome unknown
@@ -36,6 +37,10 @@ class NotDue(LedgerError):
     def __init__(self, message: str, due_at: int) -> None:
         super().__init__(message)
         self.due_at = due_at
+
+
+class NotSealed(LedgerError):
+    """The partition may still take records. Nothing was changed."""
 
 
 class LedgerClosed(LedgerError):

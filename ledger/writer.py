@@ -5,14 +5,15 @@ and sequence, writes, syncs, and then answers the whole batch in one call. After
 is ever acknowledged again by this process: what the disk holds is unknown until a new process has looked.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+from ledger.checking.verify import Progress
 from ledger.disk import Disk
 from ledger.errors import LedgerClosed, LedgerError, LedgerUnavailable
 from ledger.format import PAYLOAD_BYTES_MAX
@@ -26,7 +27,10 @@ from ledger.times import microseconds_of, utc_now
 from ledger.writing.append_queue import AppendQueue, Errand, Pending, Turn
 from ledger.writing.catalog import Catalog
 from ledger.writing.commit import Committer, Result
+from ledger.writing.pruning import Pruned, Pruner
 from ledger.writing.sealing import Sealer
+
+T = TypeVar("T")
 
 OnCommit = Callable[[Sequence[Result], int], None]
 
@@ -53,6 +57,7 @@ class Ledger:
         self._queue = AppendQueue(settings.queue_records_max, settings.queue_bytes_max)
         self._committer = Committer(disk, house, self._catalog, settings)
         self._sealer = Sealer(disk, house, self._catalog, self._committer, settings)
+        self._pruner = Pruner(disk, house, self._catalog)
         self._in_flight: list[Pending] = []
         self._errand: Errand[Any] | None = None
         self._closing = Lock()
@@ -112,11 +117,26 @@ class Ledger:
         if seal := self._catalog.partition(partition).seal:
             return seal
         gathered = self._sealer.gather(partition, self._stamp())
-        errand = Errand(lambda: self._sealer.seal(partition, gathered, self._stamp()))
-        self._queue.put_errand(errand)
-        seal = errand.outcome.result()
+        seal = self._on_flusher(lambda: self._sealer.seal(partition, gathered, self._stamp()))
         self._sealer.protect(seal)
         return seal
+
+    def prune(self, partition: str) -> Iterator[Progress | Pruned]:
+        """Re-reads every byte of a sealed partition, then removes its records for good; its SEAL stays and says so.
+
+        Ends with Pruned. What is not stepped through to its end may have removed nothing, or a part: pruned again it
+        goes on. KeyError when there is none of that name; NotSealed, LedgerDamaged, LedgerUnavailable: while `failure`
+        is None, what it said before is true still. LedgerFull, LedgerClosed: nothing was changed.
+        """
+        return self._pruner.prune(partition, self._on_flusher)
+
+    def prunable_bytes(self, partition: str) -> int:
+        """How much prune() would remove. Raises as it does, for all that is known without reading the records."""
+        return self._pruner.prunable_bytes(partition)
+
+    def listed(self, sealed_after: int) -> list[PartitionInfo]:
+        """The partitions without a seal number, and those with a higher one: what may be new since that seal."""
+        return self._catalog.listed(sealed_after)
 
     def partitions(self) -> list[PartitionInfo]:
         """The durable view of every partition, by name."""
@@ -163,6 +183,12 @@ class Ledger:
         if turn.errand:
             turn.errand.run()
             self._errand = None
+
+    def _on_flusher(self, work: Callable[[], T]) -> T:
+        """Between two batches; waits for it."""
+        errand = Errand(work)
+        self._queue.put_errand(errand)
+        return errand.outcome.result()
 
     def _stamp(self) -> int:
         return microseconds_of(self._now())

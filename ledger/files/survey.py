@@ -62,7 +62,7 @@ class Surveyed:
         return replace(info, damaged=damaged, state=SegmentState.DAMAGED)
 
     def pruned(self) -> SegmentInfo:
-        """For a file that was given up on purpose: what its pin says it held."""
+        """For a file that was given up on purpose, and may still lie there: what its pin says it held."""
         count, length = (self.pin.record_count, self.pin.byte_length) if self.pin else (0, 0)
         return SegmentInfo(self.partition, self.ordinal, self.segment_id, count, length, (), SegmentState.FROZEN)
 

@@ -45,10 +45,12 @@ class Opening:
         return info
 
     def _segment(self, survey: PartitionSurvey, surveyed: Surveyed) -> SegmentInfo:
+        if survey.is_pruned:
+            return surveyed.pruned()
         if info := surveyed.trusted():
             return info
         if not surveyed.is_present:
-            return surveyed.pruned() if survey.is_pruned else surveyed.lost()
+            return surveyed.lost()
         if survey.is_sealed:
             return inspect(self.disk, surveyed)[0]
         return self._recover(surveyed)

@@ -74,10 +74,12 @@ class FileView:
 
     def _segment(self, survey: PartitionSurvey, ordinal: int) -> SegmentInfo:
         surveyed = survey.segment(ordinal)
+        if survey.is_pruned:
+            return surveyed.pruned()
         if info := surveyed.trusted():
             return self._notes.applied_to(info)
         if not surveyed.is_present:
-            return surveyed.pruned() if survey.is_pruned else surveyed.lost()
+            return surveyed.lost()
         return self._notes.applied_to(self._unfrozen(surveyed))
 
     def _unfrozen(self, surveyed: Surveyed) -> SegmentInfo:

@@ -1,5 +1,6 @@
 """The durable view of the writer's process: which partitions and segments there are, and how far each is durable."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -31,6 +32,12 @@ class Catalog:
         """In the order of their names."""
         with self._lock:
             return [self._info(name) for name in sorted(self._partitions)]
+
+    def listed(self, sealed_after: int) -> list[PartitionInfo]:
+        """Those without a seal number and those with a higher one, by name: looking at many old ones costs little."""
+        with self._lock:
+            names = sorted(name for name, held in self._partitions.items() if _number(held.told) > sealed_after)
+            return [self._info(name) for name in names]
 
     def partition(self, name: str) -> PartitionInfo:
         """KeyError when there is none of that name."""
@@ -88,3 +95,8 @@ class Catalog:
         known = [*held.finished, held.live.info] if held.live else held.finished
         segments = tuple(self._notes.applied_to(info) for info in known)
         return self._notes.applied_to_seal(replace(held.told, segments=segments))
+
+
+def _number(info: PartitionInfo) -> float:
+    """Of its SEAL; without one that can be read, it is as if it came after all others."""
+    return info.seal.seal_number if info.seal else math.inf

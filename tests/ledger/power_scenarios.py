@@ -15,7 +15,7 @@ import pytest
 from ledger import Ledger, LedgerSettings, LedgerUnavailable, Position
 from ledger.format import TYPE_FOOTER
 from tests.ledger.faults import NOON, one_batch
-from tests.ledger.recording import Acknowledged, Appended, RecordingDisk, Sealed, WrittenDown
+from tests.ledger.recording import Acknowledged, Appended, Pruned, Pruning, RecordingDisk, Sealed, WrittenDown
 from tests.power.operations import Image, Operation, Recording, Renamed, Synced, Written
 
 Batch = list[tuple[bytes, datetime]]
@@ -69,6 +69,12 @@ class Run:
     def seal(self, ledger: Ledger, partition: str) -> None:
         ledger.seal(partition)
         self.recorder.note(Sealed(partition))
+
+    def prune(self, ledger: Ledger, partition: str) -> None:
+        self.recorder.note(Pruning(partition))
+        for _ in ledger.prune(partition):
+            pass
+        self.recorder.note(Pruned(partition))
 
     def end(self, ledger: Ledger) -> None:
         """By kill -9 or in good order."""
@@ -134,6 +140,29 @@ def seal_dying_over_a_footer(run: Run) -> None:
 
 def seal_dying_over_a_seal(run: Run) -> None:
     seal_dying_once(is_publishing_a_seal, run)
+
+
+def prune(run: Run) -> None:
+    """Two days of several segments are sealed and pruned beside appends, the second one by a process that dies in the
+    middle, and by the next one."""
+    run.now = NOON.replace(hour=0)
+    ledger = run.opened(segment_records_max=1)
+    run.append(ledger, [(run.payload(), moment) for moment in (NOON, YESTERDAY, YESTERDAY)])
+    run.now = SEALING_TIME
+    for partition in ledger.due_partitions(run.now):
+        run.seal(ledger, partition)
+    run.append(ledger, run.batch(SEALING_TIME))
+    first, second = (info.name for info in ledger.partitions() if info.is_sealed)
+    run.prune(ledger, second)
+    run.recorder.die_once(partial(is_as_long_as, len(run.recorder.recording.operations) + run.chance.randrange(1, 12)))
+    with suppress(LedgerUnavailable):
+        run.prune(ledger, first)
+    ledger.close()
+    run.recorder.live_on()
+    ledger = run.opened()
+    run.append(ledger, run.batch(SEALING_TIME))
+    run.prune(ledger, first)
+    run.end(ledger)
 
 
 def seal_dying_once(is_death: Death, run: Run) -> None:

@@ -50,6 +50,20 @@ class Sealed(Note):
     partition: str
 
 
+@dataclass(frozen=True)
+class Pruning(Attempt):
+    """Asked for; from here on what the partition held may be gone."""
+
+    partition: str
+
+
+@dataclass(frozen=True)
+class Pruned(Note):
+    """prune() has come to its end."""
+
+    partition: str
+
+
 class RecordingDisk(Recorder, UnsyncedDisk):
     """Real files below `root`, each operation written down once it is done."""
 

@@ -17,6 +17,7 @@ from tests.ledger.power_scenarios import (
     SEALING_TIME,
     Story,
     append,
+    prune,
     recorded,
     recover,
     restart,
@@ -25,7 +26,7 @@ from tests.ledger.power_scenarios import (
     seal_dying_over_a_footer,
     seal_dying_over_a_seal,
 )
-from tests.ledger.recording import Acknowledged, Appended, RecordingDisk, Sealed, image_of
+from tests.ledger.recording import Acknowledged, Appended, Pruned, Pruning, RecordingDisk, Sealed, image_of
 from tests.power.exploration import STATES_EXAMINED, Exploration, explored
 from tests.power.operations import Image, Recording
 
@@ -39,6 +40,8 @@ class Promise:
     appended: frozenset[bytes] = frozenset()
     acknowledged: tuple[Acknowledged, ...] = ()
     sealed: frozenset[str] = frozenset()
+    given_up: frozenset[str] = frozenset()
+    pruned: frozenset[str] = frozenset()
 
     def and_then(self, recording: Recording, at: int) -> "Promise":
         done = recording.operations[:at]
@@ -46,6 +49,8 @@ class Promise:
             self.appended | {each.payload for each in done if isinstance(each, Appended)},
             (*self.acknowledged, *(each for each in done if isinstance(each, Acknowledged))),
             self.sealed | {each.partition for each in done if isinstance(each, Sealed)},
+            self.given_up | {each.partition for each in done if isinstance(each, Pruning)},
+            self.pruned | {each.partition for each in done if isinstance(each, Pruned)},
         )
 
 
@@ -55,12 +60,16 @@ class Kept:
 
     served: dict[Position, bytes]
     sealed: frozenset[str]
+    pruned: frozenset[str]
+    removed: frozenset[str]
     next_positions: list[Position]
     torn_tails: int
 
     def hold(self, promise: Promise) -> None:
+        assert promise.pruned <= self.removed <= self.pruned <= promise.given_up
         for told in promise.acknowledged:
-            assert self.served.get(told.position) == told.payload, f"{told.payload[:9]!r} was acknowledged"
+            if told.position.partition not in self.pruned:
+                assert self.served.get(told.position) == told.payload, f"{told.payload[:9]!r} was acknowledged"
             for after in self.next_positions:
                 if after.partition == told.position.partition:
                     assert after.sequence > told.position.sequence
@@ -76,6 +85,7 @@ def kept(image: Image, where: Path) -> Kept:
         with opened(directory, Answers()) as ledger:
             served = served_by(ledger)
             sealed = sealed_by(ledger)
+            pruned = frozenset(info.name for info in ledger.partitions() if info.is_pruned)
             torn_tails = len(ledger.recovered.torn_files)
             assert [told for name in sealed for told in ledger.reader().verify(name) if isinstance(told, Damage)] == []
         assert outside.items() <= served.items(), "a reader was shown more than recovery keeps"
@@ -90,7 +100,8 @@ def kept(image: Image, where: Path) -> Kept:
             assert all(read_back(ledger, position) == [payload] for position, payload in after)
         for position, _ in after:
             assert all(position.sequence > old.sequence for old in served if old.partition == position.partition)
-        return Kept(served, sealed, [position for position, _ in after], torn_tails)
+        removed = frozenset(name for name in pruned if not any((directory / name).glob("*.log")))
+        return Kept(served, sealed, pruned, removed, [position for position, _ in after], torn_tails)
     finally:
         shutil.rmtree(where)
 
@@ -182,6 +193,7 @@ SCENARIOS: dict[str, tuple[Explore, int]] = {
     "seal": (partial(explore_story, seal), 250),
     "seal after a death over a FOOTER": (partial(explore_story, seal_dying_over_a_footer), 250),
     "seal after a death over a SEAL": (partial(explore_story, seal_dying_over_a_seal), 250),
+    "prune": (partial(explore_story, prune), 250),
     "recovery": (partial(explore_recovery, 1), 300),
     "recovery of a recovery": (partial(explore_recovery, 2), 200),
     "recovery of a recovery of a recovery": (partial(explore_recovery, 3), 200),
