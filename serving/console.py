@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -147,6 +148,17 @@ def failures_told() -> Iterator[None]:
     except Exception as error:
         log.critical("server_failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
         raise typer.Exit(Exit.UNEXPECTED) from error
+
+
+def an_instant(text: str) -> datetime:
+    """For an option that is a time: ISO 8601, and only with a zone."""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-01-29T12:00:00Z") from None
+    raise typer.BadParameter(f"{text!r} has no time zone; write it as 2026-01-29T12:00:00Z")
 
 
 def described(error: grpc.aio.AioRpcError) -> str:

@@ -216,16 +216,21 @@ def refused(partition: str, error: grpc.aio.AioRpcError) -> Exit:
 
 async def due_partitions(channel: grpc.aio.Channel) -> AsyncIterator[str]:
     """By the clock of this machine: the server refuses what is not due by its own."""
-    stub = LedgerServiceStub(channel)
-    page = await stub.ListPartitions(pb.ListPartitionsRequest(), timeout=CALL_TIMEOUT_S)
+    async for each in partitions_of(channel):
+        if not each.is_sealed and is_due(each):
+            yield each.partition
+
+
+async def partitions_of(channel: grpc.aio.Channel) -> AsyncIterator[pb.PartitionSummary]:
+    """All that the server lists, page by page."""
+    stub, request = LedgerServiceStub(channel), pb.ListPartitionsRequest()
     while True:
+        page = await stub.ListPartitions(request, timeout=CALL_TIMEOUT_S)
         for each in page.partitions:
-            if not each.is_sealed and is_due(each):
-                yield each.partition
+            yield each
+        request.page_token = page.next_page_token
         if not page.next_page_token:
             return
-        request = pb.ListPartitionsRequest(page_token=page.next_page_token)
-        page = await stub.ListPartitions(request, timeout=CALL_TIMEOUT_S)
 
 
 def is_due(summary: pb.PartitionSummary) -> bool:

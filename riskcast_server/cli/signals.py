@@ -1,6 +1,6 @@
 """`riskcast signals get | list | count`: what is stored."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -11,7 +11,7 @@ from omen.v1.signal_pb2 import SignalCategory
 from riskcast.v1 import signal_service_pb2 as pb
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, connected
-from serving.console import Output, Printer, fields, run_command, say
+from serving.console import Output, Printer, an_instant, fields, run_command, say
 
 SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition", "sequence", "first_arrival")
 LIST_COLUMNS = ("emitted_at", "signal_id", "partition", "category", "probability", "confidence", "title")
@@ -22,17 +22,6 @@ CATEGORIES = {
 }
 
 app = typer.Typer(no_args_is_help=True, help="What is stored.")
-
-
-def an_instant(text: str) -> datetime:
-    """Of ISO 8601, and only with a zone."""
-    try:
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is not None:
-            return at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is no time such as 2026-01-29T12:00:00Z") from None
-    raise typer.BadParameter(f"{text!r} has no time zone; write it as 2026-01-29T12:00:00Z")
 
 
 def a_category(text: str) -> int:

@@ -1,0 +1,200 @@
+"""`omen signal get | list | watch | verify-id`: signals as the ledger holds them."""
+
+import asyncio
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import grpc
+import typer
+
+from contract.errors import timestamp
+from contract.identity import identity_of_event, input_event_hash, is_signal_id_of
+from contract.limits import PAGE_SIZE_MAX
+from omen.v1 import signal_service_pb2 as pb
+from omen.v1.signal_event_pb2 import SignalEvent
+from omen.v1.signal_service_pb2_grpc import SignalServiceStub
+from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
+from omen_server.cli.ledger import Directory, first_record_of, reading
+from serving.console import Exit, Output, Printer, an_instant, described, fields, finish, run_command, say
+
+if TYPE_CHECKING:  # at run time there is one stub class for both kinds of channels
+    from omen.v1.signal_service_pb2_grpc import SignalServiceAsyncStub
+
+COLUMNS = ("emitted_at", "signal_id", "partition", "sequence", "delivery_status", "probability", "confidence", "title")
+ID_COLUMNS = ("what", "stored", "derived", "holds")
+
+# A stream is cut whenever its connection is replaced; a server that is away for longer is not waited for.
+RESUME_DELAY_S = 1.0
+RESUMES_IN_VAIN_MAX = 30
+RESUMED_AFTER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+app = typer.Typer(help="Show signals as the ledger holds them.", no_args_is_help=True)
+
+SignalId = Annotated[str, typer.Argument(help="OMEN- and 12 to 64 hex digits.")]
+Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
+
+
+@app.command("get")
+def get_signal(signal_id: SignalId, output: Format = Output.JSON, target: Target = None) -> None:
+    """Show one signal, and what is known of its delivery."""
+    found = run_command(_get(target, signal_id))
+    status = pb.DeliveryStatus.Name(found.delivery_status).removeprefix("DELIVERY_STATUS_")
+    at = {"partition": found.position.partition, "sequence": found.position.sequence, "delivery_status": status}
+    with Printer(output, COLUMNS) as printer:
+        printer.add({**row_of(found.event), **at}, fields(found))
+
+
+@app.command("list")
+def list_signals(
+    emitted_from: Annotated[
+        datetime | None,
+        typer.Option("--from", parser=an_instant, metavar="TIME", help="Only emitted then or later; with a time zone."),
+    ] = None,
+    emitted_before: Annotated[
+        datetime | None,
+        typer.Option("--before", parser=an_instant, metavar="TIME", help="Only emitted earlier; with a time zone."),
+    ] = None,
+    question: Annotated[str, typer.Option(help="Only this question: a source_event_id.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    output: Format = Output.TABLE,
+    target: Target = None,
+) -> None:
+    """List signals in the order of emitted_at, then signal_id. Exit code 7 when some of them cannot be read."""
+    request = pb.ListSignalsRequest(
+        emitted_from=timestamp(emitted_from) if emitted_from else None,
+        emitted_before=timestamp(emitted_before) if emitted_before else None,
+        source_event_id=question,
+    )
+    with Printer(output, COLUMNS) as printer:
+        unreadable_count = run_command(_list(target, request, limit, printer))
+    if unreadable_count:
+        say(f"{unreadable_count} more cannot be read: omen ledger damage")
+        finish(Exit.INTEGRITY)
+
+
+@app.command("watch")
+def watch_signals(
+    cursor: Annotated[str, typer.Option(help="Go on right after the line that has this cursor.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="End after so many; 0 means never.")] = 0,
+    target: Target = None,
+) -> None:
+    """Follow the ledger from now on, or from a cursor: a JSON object per record and line, with its cursor.
+
+    Goes on by itself when the connection is cut. Records that cannot be read are named on stderr.
+    """
+    run_command(Watch(cursor, limit).run(target))
+
+
+@app.command("verify-id")
+def verify_id(signal_id: SignalId, directory: Directory = None, output: Format = Output.TABLE) -> None:
+    """Derive the ids of a signal again from what the ledger's files hold of it. Exit code 7 when one does not hold.
+
+    Needs no server.
+    """
+    with reading(directory) as reader:
+        record = first_record_of(reader, signal_id)
+    if record is None:
+        say(f"no signal {signal_id} in what can be read")
+        raise typer.Exit(Exit.NOT_FOUND)
+    rows = identity_rows(SignalEvent.FromString(record.payload))
+    with Printer(output, ID_COLUMNS) as printer:
+        for row in rows:
+            printer.add(row)
+    finish(Exit.OK if all(row["holds"] for row in rows) else Exit.INTEGRITY)
+
+
+class Watch:
+    """Where a watch has come to, over every connection."""
+
+    def __init__(self, cursor: str, limit: int) -> None:
+        self._cursor = cursor
+        self._limit = limit
+        self._told_count = 0
+        self._in_vain = 0
+
+    async def run(self, target: str | None) -> None:
+        async with connected(target) as channel:
+            stub = SignalServiceStub(channel)
+            while True:
+                try:
+                    if await self._follow(stub):
+                        return
+                except grpc.aio.AioRpcError as error:
+                    self._in_vain += 1
+                    is_passing = error.code() in RESUMED_AFTER and self._in_vain <= RESUMES_IN_VAIN_MAX
+                    if not (self._cursor and is_passing):
+                        raise
+                    say(f"going on after: {described(error)}")
+                await asyncio.sleep(RESUME_DELAY_S)
+
+    async def _follow(self, stub: "SignalServiceAsyncStub") -> bool:
+        """Whether enough has been told."""
+        async for message in stub.WatchSignals(pb.WatchSignalsRequest(cursor=self._cursor)):
+            self._cursor, self._in_vain = message.cursor, 0
+            if message.HasField("passed_over"):
+                over = message.passed_over
+                say(f"{over.partition}: sequences {over.first_sequence} to {over.last_sequence} cannot be read")
+            elif message.HasField("record"):
+                self._tell(message)
+                if self._told_count == self._limit:
+                    return True
+        return False
+
+    def _tell(self, message: pb.WatchSignalsResponse) -> None:
+        event, position = SignalEvent.FromString(message.record.event), fields(message.record.position)
+        with Printer(Output.JSONL, ()) as printer:
+            printer.add({}, {"cursor": message.cursor, "position": position, "event": fields(event)})
+        sys.stdout.flush()
+        self._told_count += 1
+
+
+async def _get(target: str | None, signal_id: str) -> pb.GetSignalResponse:
+    async with connected(target) as channel:
+        request = pb.GetSignalRequest(signal_id=signal_id)
+        return await SignalServiceStub(channel).GetSignal(request, timeout=CALL_TIMEOUT_S)
+
+
+async def _list(target: str | None, request: pb.ListSignalsRequest, limit: int, printer: Printer) -> int:
+    """Page by page; how many cannot be read."""
+    unreadable_count = 0
+    async with connected(target) as channel:
+        stub = SignalServiceStub(channel)
+        while limit:
+            request.page_size = min(limit, PAGE_SIZE_MAX)
+            page = await stub.ListSignals(request, timeout=CALL_TIMEOUT_S)
+            for event in page.events:
+                printer.add(row_of(event), fields(event))
+            unreadable_count += len(page.unreadable)
+            limit -= len(page.events) + len(page.unreadable)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return unreadable_count
+    say("there are more: --limit shows more")
+    return unreadable_count
+
+
+def row_of(event: SignalEvent) -> dict[str, object]:
+    return {
+        "emitted_at": event.emitted_at.ToJsonString(),
+        "signal_id": event.signal_id,
+        "probability": event.signal.probability,
+        "confidence": event.signal.confidence_score,
+        "title": event.signal.title,
+    }
+
+
+def identity_rows(event: SignalEvent) -> list[dict[str, object]]:
+    ids = identity_of_event(event)
+    rows: list[dict[str, object]] = []
+    if event.canonical_observation:
+        derived = input_event_hash(event.canonical_observation)
+        stored = event.input_event_hash
+        rows.append({"what": "input_event_hash", "stored": stored, "derived": derived, "holds": stored == derived})
+    trace_id, signal_id = event.deterministic_trace_id, event.signal_id
+    holds = is_signal_id_of(ids.digest, signal_id)
+    return [
+        *rows,
+        {"what": "trace id", "stored": trace_id, "derived": ids.trace_id, "holds": trace_id == ids.trace_id},
+        {"what": "signal id", "stored": signal_id, "derived": ids.signal_id, "holds": holds},
+    ]

@@ -1,0 +1,111 @@
+"""`omen signal`: one signal, lists of them, the ledger followed, and ids derived again."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from contract.errors import timestamp
+from ledger import Ledger
+from tests.ledger.faults import Answers, append_each
+from tests.omen_server.command import Ended, omen_command
+from tests.omen_server.days import AGES_AGO
+from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen
+from tests.riskcast_server.events import event as complete_event
+from tests.system.processes import environment
+
+
+async def command(server: Omen, *arguments: str) -> Ended:
+    return await omen_command("signal", *arguments, OMEN_LISTEN=f"127.0.0.1:{server.port}")
+
+
+async def test_one_signal_is_shown_with_its_place_and_what_is_known_of_its_delivery(tmp_path: Path) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        [emission] = await server.to_ledger(1)
+        shown = await command(server, "get", emission.signal_id)
+        table = await command(server, "get", emission.signal_id, "-o", "table")
+        absent = await command(server, "get", "OMEN-000000000000")
+    [found] = json.loads(shown.out)
+    assert (shown.code, found["event"]["signal_id"], found["position"]["sequence"]) == (
+        0,
+        emission.signal_id,
+        str(emission.position.sequence),
+    )
+    assert "UNSPECIFIED" in table.out.splitlines()[1]
+    assert (absent.code, absent.out, "SIGNAL_NOT_FOUND" in absent.err) == (3, "", True)
+
+
+async def test_signals_are_listed_over_pages_up_to_a_limit_and_by_their_question(tmp_path: Path) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        emitted = await server.to_ledger(*range(5))
+        everything = await command(server, "list", "-o", "jsonl")
+        some = await command(server, "list", "--limit", "2", "-o", "jsonl")
+        one = await command(server, "list", "--question", event(3).source_event_id, "-o", "jsonl")
+        none = await command(server, "list", "--before", "2020-01-01T00:00:00Z", "-o", "jsonl")
+        naive = await command(server, "list", "--from", "2020-01-01T00:00:00")
+    assert {row["signal_id"] for row in everything.rows} == {emission.signal_id for emission in emitted}
+    assert (len(some.rows), "more" in some.err) == (2, True)
+    assert [row["signal_id"] for row in one.rows] == [emitted[3].signal_id]
+    assert (none.code, none.rows) == (0, [])
+    assert (naive.code, "no time zone" in naive.err) == (2, True)
+
+
+class Watching:
+    """`omen signal watch` as a process of its own, read line by line."""
+
+    def __init__(self, port: int, limit: int) -> None:
+        command = [sys.executable, "-m", "omen_server", "signal", "watch", "--limit", str(limit)]
+        settings = environment({"OMEN_LISTEN": f"127.0.0.1:{port}"})
+        self._process = subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.first: asyncio.Task[bytes] = asyncio.create_task(asyncio.to_thread(self._line))
+
+    def _line(self) -> bytes:
+        assert self._process.stdout
+        return self._process.stdout.readline()
+
+    async def ended(self) -> tuple[list[Any], str]:
+        """What it told in all, and its words."""
+        out, err = await asyncio.to_thread(self._process.communicate, None, DEADLINE_S)
+        assert self._process.returncode == 0, err
+        return [json.loads(line) for line in [await self.first, *out.splitlines()]], err.decode()
+
+
+async def test_a_watch_tells_each_record_in_a_line_and_goes_on_over_a_restart(tmp_path: Path) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        watching = Watching(server.port, limit=40)
+        number = 0
+        while not watching.first.done():  # until it watches: from then on nothing is left out
+            await server.to_ledger(number)
+            number += 1
+        await server.to_ledger(number)
+    async with omen(tmp_path, closed_port(), listen=f"127.0.0.1:{server.port}") as server:
+        await server.to_ledger(*range(number + 1, number + 41))
+        told, words = await watching.ended()
+        again = await command(server, "watch", "--cursor", told[-2]["cursor"], "--limit", "1")
+        bad = await command(server, "watch", "--cursor", "x")
+    numbers = {event(each).source_event_id: each for each in range(number + 41)}
+    ids = [numbers[each["event"]["source_event_id"]] for each in told]
+    assert ids == list(range(ids[0], ids[0] + 40))
+    assert ids[0] < number <= ids[-1]
+    assert re.fullmatch(r"(going on after: .*\n)+", words)
+    assert again.rows == told[-1:]
+    assert (bad.code, "INVALID_PAGE_TOKEN" in bad.err) == (2, True)
+
+
+async def test_ids_are_derived_again_from_the_files_and_one_that_does_not_hold_is_found(tmp_path: Path) -> None:
+    good, bad = complete_event(1), complete_event(2)
+    bad.deterministic_trace_id = "0" * 16
+    for each in (good, bad):
+        each.emitted_at.CopyFrom(timestamp(AGES_AGO))
+    with Ledger.open(tmp_path, on_commit=(answers := Answers()), now=lambda: AGES_AGO) as ledger:
+        append_each(ledger, answers, [good.SerializeToString(), bad.SerializeToString()], AGES_AGO)
+    right = await omen_command("signal", "verify-id", good.signal_id, "--dir", str(tmp_path), "-o", "jsonl")
+    wrong = await omen_command("signal", "verify-id", bad.signal_id, "--dir", str(tmp_path), "-o", "jsonl")
+    absent = await omen_command("signal", "verify-id", "OMEN-000000000000", "--dir", str(tmp_path))
+    assert (right.code, {row["holds"] for row in right.rows}) == (0, {True})
+    assert {row["what"] for row in right.rows} >= {"trace id", "signal id"}
+    assert (wrong.code, [row["what"] for row in wrong.rows if not row["holds"]]) == (7, ["trace id"])
+    assert absent.code == 3
