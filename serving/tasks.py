@@ -1,7 +1,7 @@
 """Running things side by side."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -81,7 +81,7 @@ async def answered_in_order(
 
 async def each_on_a_thread(
     items: Iterator[T], turn: AbstractAsyncContextManager[object] = ANY_TIME
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """The items of an iterator that reads files: each step of it on a thread, none on the event loop.
 
     `turn` is held for each step, not while the item is used.

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import Violation, invalid_signal, not_implemented
+from contract.errors import Violation, invalid_signal
 from contract.identity import SIGNAL_ID
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from contract.pages import maybe_signal_key, page_size_of, signal_token
@@ -17,6 +17,7 @@ from omen_server.delivery import Delivery
 from omen_server.emission import Emitter, Wait, wait_of
 from omen_server.records import ledger_position
 from omen_server.stored_signals import StoredSignals, index_query, named
+from omen_server.watching import Watching
 from serving.tasks import answered_in_order
 from serving.telemetry.names import bind_signal
 
@@ -29,9 +30,12 @@ EMITTED_AT_ONCE = 4
 
 
 class SignalService(pb_grpc.SignalServiceServicer):
-    def __init__(self, emitter: Emitter, stored: StoredSignals, delivery: Delivery, ledger_id: str) -> None:
+    def __init__(
+        self, emitter: Emitter, stored: StoredSignals, watching: Watching, delivery: Delivery, ledger_id: str
+    ) -> None:
         self._emitter = emitter
         self._stored = stored
+        self._watching = watching
         self._delivery = delivery
         self._ledger_id = ledger_id
 
@@ -77,7 +81,7 @@ class SignalService(pb_grpc.SignalServiceServicer):
         )
 
     def WatchSignals(self, request: pb.WatchSignalsRequest, context: Context) -> AsyncIterator[pb.WatchSignalsResponse]:
-        raise not_implemented("WatchSignals")
+        return self._watching.watch(request.cursor)
 
 
 def asked_wait(request: pb.EmitRequest | pb.EmitStreamRequest) -> Wait:

@@ -29,6 +29,7 @@ from tests.riskcast_server.running import riskcast as a_riskcast
 START_S = 20.0
 CALL_S = 30.0
 RESPONSES_MAX = 1000  # of one call: whatever has more never ends
+ENDLESS = "/omen.v1.SignalService/WatchSignals"  # whom it lets in it answers at once, and then for ever
 
 MODULES = (
     omen_signals,
@@ -104,8 +105,12 @@ def answer_of(channel: grpc.Channel, path: str, method: MethodDescriptor, reques
     responses: list[Any] = []
     try:
         if method.server_streaming:
-            for response in callable_(request, timeout=CALL_S):
+            call = callable_(request, timeout=CALL_S)
+            for response in call:
                 responses.append(response)
+                if path == ENDLESS:
+                    call.cancel()
+                    break
                 assert len(responses) < RESPONSES_MAX, f"{path} does not end"
         else:
             responses.append(callable_(request, timeout=CALL_S))

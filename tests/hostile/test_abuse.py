@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omen.v1.ledger_service_pb2 import ReplayRequest
-from omen.v1.signal_service_pb2 import WAIT_FOR_LEDGER, EmitRequest, EmitResponse
+from omen.v1.signal_service_pb2 import WAIT_FOR_LEDGER, EmitRequest, EmitResponse, WatchSignalsRequest
 from serving.descriptors import OWN_FILES_MAX
 from tests.hostile.abuses import ABUSES, BOMB, INVALID_ARGUMENT, UNAUTHENTICATED, go_on, rapid_resets, too_many_streams
 from tests.hostile.http2 import GREEDY_HELLO, Connection, body, call_headers, connected, message, opening
@@ -18,9 +18,10 @@ from tests.hostile.victims import Victim, felt, victims
 from tests.system.processes import Server
 
 GROWTH_BYTES_MAX = 20 * MIB
+WATCH = "/omen.v1.SignalService/WatchSignals"
 REPLAY = "/omen.v1.LedgerService/Replay"
 FILLED_BYTES = 12 * MIB
-UNREAD_REPLAYS = 2
+UNREAD_STREAMS = 2
 FILES_MAX = 600
 HEADERS_BYTES_TAKEN = 15 * 1024  # of 16 KiB, of which those of any call take some
 # The 256 calls that a connection may have open take some 80 KiB each, whoever opens them.
@@ -89,9 +90,25 @@ def test_whoever_never_reads_a_replay_costs_little_memory(both: dict[str, Victim
     victim.forget_peak()
     resident = victim.resident_bytes()
     with ExitStack() as stack:
-        for _ in range(UNREAD_REPLAYS):
+        for _ in range(UNREAD_STREAMS):
             client = stack.enter_context(connected(victim.port, GREEDY_HELLO, receive_bytes=4096))
             client.send(opening(1, call_headers(REPLAY, victim.key)) + body(1, request))
+        assert felt(victim, go_on) <= UNNOTICED_S or felt(victim, go_on) <= SLOWER_MAX * felt(victim, nothing)
+        assert victim.peak_bytes() - resident < GROWTH_BYTES_MAX
+
+
+def test_whoever_watches_and_never_reads_costs_little_memory_and_others_hardly_notice(
+    both: dict[str, Victim],
+) -> None:
+    victim = both["omen"]
+    request = message(WatchSignalsRequest().SerializeToString())
+    victim.forget_peak()
+    resident = victim.resident_bytes()
+    with ExitStack() as stack:
+        for _ in range(UNREAD_STREAMS):
+            client = stack.enter_context(connected(victim.port, GREEDY_HELLO, receive_bytes=4096))
+            client.send(opening(1, call_headers(WATCH, victim.key)) + body(1, request))
+        fill(victim, FILLED_BYTES)
         assert felt(victim, go_on) <= UNNOTICED_S or felt(victim, go_on) <= SLOWER_MAX * felt(victim, nothing)
         assert victim.peak_bytes() - resident < GROWTH_BYTES_MAX
 

@@ -1,0 +1,382 @@
+"""Following the ledger by cursor: no gap and no repeat, whatever the ledger does meanwhile."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from contract.errors import ContractError, Reason
+from contract.pages import page_token
+from ledger import Ledger, LedgerSettings
+from ledger.positions import sequence_of
+from omen.v1 import signal_service_pb2 as pb
+from omen_server.appends import Append, Request
+from omen_server.journal import Journal, open_journal
+from omen_server.outcome import Outcome
+from omen_server.watching import Watching
+from tests.faults.history import History, Stream, h5
+from tests.ledger.faults import DEADLINE_S, DUE, LATE, NOON, TODAY, TOMORROW, Clock, flip_byte, segment_of
+
+SETTINGS = LedgerSettings(free_bytes_min=0, segment_records_max=3)
+DAY = timedelta(days=1)
+
+Place = tuple[str, int]
+Told = list[tuple[Place, str]]  # each with the cursor of its message
+
+
+class House:
+    """One ledger directory, opened as often as need be, at the time of a clock."""
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self.directory = directory
+        self.clock = clock
+        self._numbers = count()
+        self.journal: Journal
+        self.watching: Watching
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator["House"]:
+        async with open_journal(self.directory, SETTINGS) as self.journal:
+            self.watching = Watching(self.journal)
+            yield self
+
+    async def append(self, *moments: datetime) -> list[Place]:
+        request = Request(len(moments), waits_for_riskcast=False)
+        payloads = [b"record %d" % next(self._numbers) for _ in moments]
+        together = enumerate(zip(payloads, moments, strict=True))
+        self.journal.append([Append(payload, at, "", "", request, index) for index, (payload, at) in together])
+        answers = await request.answered(None)
+        positions = [answer.position for answer in answers if isinstance(answer, Outcome)]
+        assert len(positions) == len(moments), answers
+        return [(position.partition, position.sequence) for position in positions]
+
+    async def prune(self, partition: str) -> None:
+        steps = await self.journal.read(lambda ledger: ledger.prune(partition))
+        await asyncio.to_thread(list, steps)
+
+    async def held(self) -> list[Place]:
+        """All that can be read, by partition."""
+        reader = await self.journal.read(lambda ledger: ledger.reader())
+        return [
+            (info.name, record.position.sequence)
+            for info in reader.partitions()
+            for record in reader.records(info.name)
+        ]
+
+    async def start(self) -> str:
+        """The cursor of now."""
+        async with aclosing(self.watch("")) as messages:
+            return (await anext(messages)).cursor
+
+    def watch(self, cursor: str) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
+        messages = self.watching.watch(cursor)
+        assert isinstance(messages, AsyncGenerator)
+        return messages
+
+    async def told(self, cursor: str, number: int) -> Told:
+        """The first so many records from a cursor, each with the cursor behind it."""
+        told: Told = []
+        async with asyncio.timeout(DEADLINE_S), aclosing(self.watch(cursor)) as messages:
+            while len(told) < number:
+                message = await anext(messages)
+                if message.HasField("record"):
+                    told.append((place_of(message), message.cursor))
+        return told
+
+    async def read_on(self, cursor: str, told: Told) -> None:
+        async with aclosing(self.watch(cursor)) as messages:
+            async for message in messages:
+                if message.HasField("record"):
+                    told.append((place_of(message), message.cursor))
+
+    def some_moments(self, chance: Random) -> list[datetime]:
+        return [self.clock.moment - chance.choice([0, 0, 0, 1, 2]) * DAY for _ in range(chance.randrange(1, 6))]
+
+    async def silent(self, *cursors: str) -> bool:
+        """Whether nothing more is told from any of them on: a marker that is appended now comes first."""
+        [marker] = await self.append(self.clock.moment)
+        return [place for cursor in cursors for place, _ in await self.told(cursor, 1)] == [marker] * len(cursors)
+
+
+@pytest.fixture
+def house(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> House:
+    monkeypatch.setattr("omen_server.journal.Ledger.open", partial(Ledger.open, now=clock))
+    return House(tmp_path / "ledger", clock)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def place_of(message: pb.WatchSignalsResponse) -> Place:
+    assert message.HasField("record")
+    return message.record.position.partition, message.record.position.sequence
+
+
+def places(told: Told) -> list[Place]:
+    return [place for place, _ in told]
+
+
+def flaws(told: list[Place], held: list[Place]) -> list[str]:
+    """By partition: over all of them the order is that in which they became durable."""
+    names = {name for name, _ in (*told, *held)}
+    of_each = {name: [place for place in told if place[0] == name] for name in names}
+    streams = [Stream(name, sum(place[0] == name for place in held), of_each[name]) for name in names]
+    return [*h5(History([], [], [], streams=streams))]
+
+
+async def refusal_of(house: House, cursor: str) -> ContractError:
+    with pytest.raises(ContractError) as caught:
+        await house.told(cursor, 1)
+    return caught.value
+
+
+async def test_from_now_on_tells_what_comes_and_nothing_that_was_there(house: House) -> None:
+    async with house.opened():
+        await house.append(NOON, NOON, NOON - DAY)
+        for _ in range(20):  # what was acknowledged right before is not told either
+            await house.append(NOON)
+            assert await house.silent(await house.start())
+        async with asyncio.timeout(DEADLINE_S), aclosing(house.watch("")) as messages:
+            assert not (await anext(messages)).HasField("record")
+            after = await house.append(NOON, NOON - DAY)
+            told = [place_of(await anext(messages)) for _ in after]
+    assert sorted(told) == sorted(after)
+
+
+async def test_resumed_after_any_record_it_goes_on_right_behind_it(house: House) -> None:
+    async with house.opened():
+        start = await house.start()
+        for _ in range(3):  # three partitions of three segments
+            await house.append(NOON, NOON + DAY, NOON - 2 * DAY, NOON, NOON + DAY, NOON - 2 * DAY)
+        held = await house.held()
+        told = await house.told(start, 18)
+        assert places(told) == held  # what was missed: day by day
+        for at, (_, cursor) in enumerate(told[:-1], 1):
+            assert places(await house.told(cursor, 18 - at)) == held[at:]
+    async with house.opened():
+        for at in (0, 5, 11):
+            assert places(await house.told(told[at][1], 17 - at)) == held[at + 1 :]
+        assert await house.silent(told[-1][1])
+
+
+async def test_a_cursor_holds_whatever_the_ledger_does_after_it(house: House) -> None:
+    """Sealing, late records, new days and restarts: told from each cursor that was ever given."""
+    cursors: dict[str, int] = {}
+    appended: list[Place] = []
+    async with house.opened():
+        await house.append(NOON, NOON)
+        cursors[await house.start()] = 0
+        appended += await house.append(NOON, NOON, NOON)
+        cursors[await house.start()] = len(appended)
+        house.clock.moment = DUE
+        await house.journal.seal(TODAY)
+        cursors[await house.start()] = len(appended)
+        appended += await house.append(NOON, DUE)  # one of them late
+    async with house.opened():
+        cursors[await house.start()] = len(appended)
+        appended += await house.append(NOON, DUE, DUE + DAY)
+        house.clock.moment = DUE + DAY
+        await house.journal.seal(TOMORROW)
+        cursors[await house.start()] = len(appended)
+        house.clock.moment = DUE + 4 * DAY
+        for name in house.journal.due_partitions(house.clock.moment):
+            await house.journal.seal(name)
+        cursors[await house.start()] = len(appended)
+        appended += await house.append(house.clock.moment)
+        assert {name for name, _ in appended} == {TODAY, LATE, TOMORROW, "2026-01-31", "2026-02-03"}
+        for cursor, at in cursors.items():
+            told = places(await house.told(cursor, len(appended) - at))
+            assert flaws(told, appended[at:]) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_over_any_life_of_a_ledger_each_record_is_told_once_and_in_order(house: House, seed: int) -> None:
+    """Days pass, records come on time and late, days are sealed, the server restarts; a reader comes and goes, and now
+    and then goes back to a place where it was before."""
+    chance, told, appended = Random(seed), Told(), list[Place]()
+    async with house.opened():
+        await house.append(NOON)
+        start = await house.start()
+    for _ in range(6):
+        async with house.opened():
+            del told[chance.randrange(len(told) // 2, len(told) + 1) :]
+            reading = asyncio.create_task(house.read_on(told[-1][1] if told else start, told))
+            for _ in range(chance.randrange(1, 8)):
+                appended += await house.append(*house.some_moments(chance))
+                house.clock.moment += chance.choice([timedelta(0), timedelta(hours=7), DAY])
+                for name in house.journal.due_partitions(house.clock.moment):
+                    if chance.randrange(2):
+                        await house.journal.seal(name)
+            reading.cancel()
+            await asyncio.wait([reading])
+    async with house.opened():
+        told += await house.told(told[-1][1] if told else start, len(appended) - len(told))
+        assert await house.silent(told[-1][1])
+    assert flaws(places(told), appended) == []
+    assert len({name for name, _ in appended}) > 3
+
+
+async def test_damaged_records_are_passed_over_and_named_within_and_at_the_end_of_segments(house: House) -> None:
+    async with house.opened():
+        start = await house.start()
+        await house.append(*[NOON] * 7)
+    for ordinal, record in ((1, b"record 1"), (2, b"record 5"), (3, b"record 6")):
+        path = segment_of(house.directory, ordinal)
+        flip_byte(path, path.read_bytes().index(record) + 2)
+    async with house.opened():
+        await house.append(NOON)
+        passed_over, told = [], []
+        async with asyncio.timeout(DEADLINE_S), aclosing(house.watch(start)) as messages:
+            async for message in messages:
+                if message.HasField("passed_over"):
+                    over = message.passed_over
+                    passed_over.append((over.partition, over.first_sequence, over.last_sequence))
+                    assert (await next_after(house, message.cursor)).passed_over != over
+                elif message.HasField("record"):
+                    told.append(message.record.position.sequence)
+                    if message.record.event == b"record 7":
+                        break
+    assert passed_over == [(TODAY, each, each) for each in (sequence_of(1, 2), sequence_of(2, 3), sequence_of(3, 1))]
+    assert told == [sequence_of(*each) for each in ((1, 1), (1, 3), (2, 1), (2, 2), (4, 1))]
+
+
+async def next_after(house: House, cursor: str) -> pb.WatchSignalsResponse:
+    async with aclosing(house.watch(cursor)) as messages:
+        await anext(messages)
+        return await anext(messages)
+
+
+async def test_a_reader_that_needs_what_was_pruned_is_told_so_and_others_go_on(house: House) -> None:
+    async with house.opened():
+        nothing_told = await house.start()
+        await house.append(*[NOON] * 5)
+        told = await house.told(nothing_told, 5)
+        house.clock.moment = DUE
+        await house.journal.seal(TODAY)
+        after_the_seal = await house.start()
+        reading = house.watch(nothing_told)
+        for _ in range(2):
+            await anext(reading)
+        kept = segment_of(house.directory).read_bytes()
+        await house.prune(TODAY)
+        segment_of(house.directory).write_bytes(kept)  # as if a crash had left it
+        for cursor in (nothing_told, told[0][1], told[3][1]):
+            error = await refusal_of(house, cursor)
+            assert (error.reason, error.metadata["partition"]) == (Reason.PARTITION_PRUNED, TODAY)
+        with pytest.raises(ContractError) as caught:
+            _ = [message async for message in reading]
+        assert caught.value.reason == Reason.PARTITION_PRUNED
+        assert await house.silent(told[4][1], after_the_seal)
+    async with house.opened():
+        assert (await refusal_of(house, told[3][1])).reason == Reason.PARTITION_PRUNED
+
+
+async def test_a_day_that_came_was_sealed_and_pruned_while_the_reader_was_away_is_named(house: House) -> None:
+    async with house.opened():
+        cursor = await house.start()
+        await house.append(NOON)
+        house.clock.moment = DUE
+        await house.journal.seal(TODAY)
+        await house.prune(TODAY)
+        assert (await refusal_of(house, cursor)).reason == Reason.PARTITION_PRUNED
+
+
+async def test_what_is_no_cursor_of_this_ledger_is_refused(house: House) -> None:
+    async with house.opened():
+        await house.append(NOON)
+        mine = f"WatchSignals {house.journal.ledger_id}"
+        bad = ["x", mine, page_token("WatchSignals another", "0"), page_token(mine, ""), page_token(mine, "0|x:1:")]
+        bad += [page_token(mine, f"0|{TODAY}:1:00000000|"), page_token(mine, "0" + f"|{TODAY}:0:" * 5000)]
+        for cursor in bad:
+            assert (await refusal_of(house, cursor)).reason == Reason.INVALID_PAGE_TOKEN
+
+
+async def test_a_cursor_of_more_than_a_restored_ledger_holds_is_refused(house: House, tmp_path: Path) -> None:
+    async with house.opened():
+        await house.append(NOON, NOON)
+        old = await house.start()
+    shutil.copytree(house.directory, tmp_path / "copy")
+    cursors = []
+    async with house.opened():
+        await house.append(NOON)
+        cursors.append(await house.start())  # another segment
+        await house.append(NOON + DAY)
+        cursors.append(await house.start())  # another partition
+        house.clock.moment = DUE
+        await house.journal.seal(TODAY)
+        cursors.append(await house.start())  # a seal
+    shutil.rmtree(house.directory)
+    (tmp_path / "copy").rename(house.directory)
+    house.clock.moment = NOON
+    async with house.opened():
+        for cursor in cursors:
+            assert (await refusal_of(house, cursor)).reason == Reason.INVALID_PAGE_TOKEN
+        assert await house.silent(old)
+        await house.append(NOON, NOON)
+        assert (await refusal_of(house, cursors[0])).reason == Reason.INVALID_PAGE_TOKEN  # as many, but others
+
+
+async def test_a_seal_that_cannot_be_read_makes_nothing_told_new_again(house: House) -> None:
+    async with house.opened():
+        start = await house.start()
+        await house.append(NOON, NOON)
+        [*_, (_, before)] = await house.told(start, 2)
+        house.clock.moment = DUE
+        await house.journal.seal(TODAY)
+        after = await house.start()
+    flip_byte(house.directory / TODAY / "SEAL", 40)
+    async with house.opened():
+        later: list[Place] = []
+        for cursor in (before, after):
+            heard: list[Place] = []
+            async with asyncio.timeout(DEADLINE_S), aclosing(house.watch(cursor)) as messages:
+                await anext(messages)
+                for _ in range(3):
+                    later += await house.append(DUE)
+                    while later[-1] not in heard:
+                        heard.append(place_of(await anext(messages)))
+            assert heard == later
+        assert places(await house.told(start, 2)) == [(TODAY, sequence_of(1, 1)), (TODAY, sequence_of(1, 2))]
+
+
+async def test_a_file_that_is_away_ends_the_watch_and_is_told_of_once_it_is_back(house: House) -> None:
+    async with house.opened():
+        start = await house.start()
+        held = await house.append(*[NOON] * 5)
+        path = segment_of(house.directory)
+        path.rename(path.with_name("away"))
+        assert (await refusal_of(house, start)).reason == Reason.LEDGER_UNAVAILABLE
+        path.with_name("away").rename(path)
+        assert places(await house.told(start, 5)) == held
+
+
+async def test_a_heartbeat_comes_when_nothing_else_does_and_its_cursor_holds(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omen_server.watching.HEARTBEAT_S", 0.01)
+    async with house.opened():
+        async with asyncio.timeout(DEADLINE_S), aclosing(house.watch("")) as messages:
+            beats = [await anext(messages) for _ in range(3)]
+        assert not any(beat.HasField("record") for beat in beats)
+        assert await house.silent(beats[-1].cursor)
+
+
+async def test_a_cursor_stays_small_over_months_of_sealed_days(house: House) -> None:
+    async with house.opened(), asyncio.timeout(DEADLINE_S), aclosing(house.watch("")) as messages:
+        await anext(messages)
+        for _ in range(30):
+            appended = await house.append(house.clock.moment, house.clock.moment - DAY)
+            told = [await anext(messages) for _ in appended]
+            house.clock.moment += 4 * DAY
+            for name in house.journal.due_partitions(house.clock.moment):
+                await house.journal.seal(name)
+    assert max(len(message.cursor) for message in told) < 400
