@@ -47,6 +47,8 @@ DESCRIPTION_CHARS_MAX = 5000  # a page of text; at 4 bytes a character still a t
 RESOLUTION_CRITERIA_CHARS_MAX = 5000  # the longest seen on any market stays below
 REASONING_CHARS_MAX = 1000  # one rule's inputs, threshold and verdict
 EXPLANATION_CHARS_MAX = 20_000  # the reasoning of twenty rules
+# The cursor of a watch: a number, and some forty bytes for each partition that is not sealed, of which there are few.
+WATCH_CURSOR_BYTES_MAX = 64 * KIB
 OPERATOR_REASON_CHARS_MAX = 500  # why delivery was paused or a dead letter dropped: a line for the next person
 URL_CHARS_MAX = 2048  # what every browser and proxy takes
 LABEL_CHARS_MAX = 64  # a tag, a keyword, the name of a region, a unit

@@ -36,6 +36,7 @@ SCOPES: Mapping[str, Scope] = MappingProxyType(
         "/omen.v1.LedgerService/Replay": Scope.LEDGER_READ,
         "/omen.v1.LedgerService/SealPartition": Scope.LEDGER_ADMIN,
         "/omen.v1.LedgerService/VerifyPartition": Scope.LEDGER_ADMIN,  # re-reads everything: not for every reader
+        "/omen.v1.LedgerService/PrunePartition": Scope.LEDGER_ADMIN,
         "/omen.v1.DeliveryService/GetDeliveryState": Scope.STATS_READ,
         "/omen.v1.DeliveryService/PauseDelivery": Scope.DELIVERY_ADMIN,
         "/omen.v1.DeliveryService/ResumeDelivery": Scope.DELIVERY_ADMIN,

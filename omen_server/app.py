@@ -30,6 +30,7 @@ from omen_server.journal import Journal, open_journal
 from omen_server.metrics import DeliveryMetrics, DeliveryState, LedgerState, OmenMetrics
 from omen_server.pause import DELIVERY_FILE, PauseSwitch, open_pause_switch
 from omen_server.recent import RecentSignals
+from omen_server.retention import Retention
 from omen_server.scrub import scrub
 from omen_server.sealing import seal_due
 from omen_server.services.delivery import DeliveryService
@@ -41,6 +42,8 @@ from omen_server.settings import OmenSettings
 from omen_server.signal_index import SignalIndex, open_signal_index
 from omen_server.stored_signals import StoredSignals
 from omen_server.waiting import WaitingRoom
+from omen_server.watching import Watching
+from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from serving import Mount
 from serving.tasks import beside
 from serving.telemetry.collector import recorded
@@ -82,7 +85,14 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             ),
             serving.serve(
                 settings.listen,
-                mounts(journal, index, recent, delivery, pause),
+                mounts(
+                    journal,
+                    index,
+                    recent,
+                    delivery,
+                    pause,
+                    Retention(journal, index, delivery, ReconcileServiceStub(riskcast)),
+                ),
                 domain=DOMAIN,
                 security=settings.security(),
                 registry=metrics.registry,
@@ -130,13 +140,18 @@ def delivery_of(
 
 
 def mounts(
-    journal: Journal, index: SignalIndex, recent: RecentSignals, delivery: Delivery, pause: PauseSwitch
+    journal: Journal,
+    index: SignalIndex,
+    recent: RecentSignals,
+    delivery: Delivery,
+    pause: PauseSwitch,
+    retention: Retention,
 ) -> list[Mount]:
     """Every service of omen.v1 and what serves it."""
     emitter = Emitter(journal, recent, delivery, now=utc_now)
-    signals = SignalService(emitter, StoredSignals(journal, index), delivery, journal.ledger_id)
+    signals = SignalService(emitter, StoredSignals(journal, index), Watching(journal), delivery, journal.ledger_id)
     pipeline = PipelineService(Intake(emitter))
-    ledger = LedgerService(journal)
+    ledger = LedgerService(journal, retention)
     deliveries = DeliveryService(journal, delivery, pause, now=utc_now)
     stats = StatsService()
     return [

@@ -24,6 +24,7 @@ from ledger import (
     LedgerSettings,
     LedgerUnavailable,
     NotDue,
+    NotSealed,
     PartitionClosed,
     PartitionInfo,
     Position,
@@ -49,6 +50,7 @@ ANSWERS: dict[type[LedgerError], tuple[Reason, float | None, str]] = {
     QueueFull: (Reason.QUEUE_FULL, 0.1, "too many records wait for the disk"),  # for tens of milliseconds
     PartitionClosed: (Reason.PARTITION_CLOSED, None, "the partition of emitted_at takes no more records"),
     NotDue: (Reason.NOT_DUE, None, "the partition still takes records"),
+    NotSealed: (Reason.NOT_SEALED, None, "the partition is not sealed"),
     LedgerDamaged: (Reason.LEDGER_DAMAGED, None, "the partition is damaged"),
     FormatUnsupported: (Reason.LEDGER_UNAVAILABLE, None, "the partition holds what a newer program wrote"),
     LedgerClosed: (Reason.SHUTTING_DOWN, None, "the server is shutting down"),
@@ -72,6 +74,11 @@ def unreadable(error: Exception) -> ContractError:
     log.warning("ledger_unreadable", path=path, error=str(error))
     reason, retry_delay_s, message = UNREADABLE
     return ContractError(reason, message, retry_delay_s=retry_delay_s)
+
+
+def partition_pruned(partition: str) -> ContractError:
+    message = f"the records of {partition} were removed; its seal remains"
+    return ContractError(Reason.PARTITION_PRUNED, message, metadata={"partition": partition})
 
 
 @contextmanager
@@ -151,11 +158,17 @@ class Journal:
 
         Raises ContractError: NOT_DUE, LEDGER_DAMAGED, LEDGER_FULL, SHUTTING_DOWN, LEDGER_UNAVAILABLE.
         """
+        with self.answered():
+            return await self.read(lambda ledger: ledger.seal(partition))
+
+    @contextmanager
+    def answered(self) -> Iterator[None]:
+        """What a partition is refused within becomes an error of the contract."""
         with reads_answered():
             try:
-                return await self.read(lambda ledger: ledger.seal(partition))
+                yield
             except LedgerUnavailable as error:
-                if self._ledger.failure is None:  # it goes on: reading the partition failed, and nothing was written
+                if self._ledger.failure is None:  # it goes on: the disk refused this partition alone
                     raise unreadable(error) from error
                 raise
 

@@ -151,6 +151,11 @@ class Delivery:
                 )
         self._journal.follow(self._on_durable)
 
+    def forget(self, partition: str) -> None:
+        """What it held was given up: the next hello does not ask for it, and nothing of it is sent."""
+        held = self._segments.values()
+        self._segments = {each.segment_id: each for each in held if each.partition != partition}
+
     def send_again(self, position: Position) -> None:
         """A record that RiskCast has settled is to be sent once more; before the next hello that is seen to there."""
         segment = self._segments.get(position.segment_id)

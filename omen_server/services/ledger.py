@@ -6,7 +6,9 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from contract.errors import ContractError, Reason
+from contract.checks import placed, text
+from contract.errors import ContractError, Reason, invalid_signal
+from contract.limits import OPERATOR_REASON_CHARS_MAX
 from contract.pages import key_of_token, page_size_of, page_token
 from ledger import PartitionInfo, SegmentInfo, SegmentState
 from ledger.checking.verify import Damage, Progress, Verified
@@ -14,9 +16,10 @@ from ledger.positions import sequence_of
 from ledger.times import bounded_moment_of
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import ledger_service_pb2_grpc as pb_grpc
-from omen_server.journal import Journal, reads_answered
+from omen_server.journal import Journal, partition_pruned, reads_answered
 from omen_server.records import ledger_record
 from omen_server.replay import replayed, sequences
+from omen_server.retention import Retention
 from serving.tasks import each_on_a_thread
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -25,10 +28,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 # needs one of the threads too, and two cores give six.
 VERIFYING_MAX = 4
 
+CHECK_REASON = text(OPERATOR_REASON_CHARS_MAX)
+
 
 class LedgerService(pb_grpc.LedgerServiceServicer):
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, retention: Retention) -> None:
         self._journal = journal
+        self._retention = retention
         self._verifying = asyncio.Semaphore(VERIFYING_MAX)
 
     async def ListPartitions(self, request: pb.ListPartitionsRequest, context: Context) -> pb.ListPartitionsResponse:
@@ -53,13 +59,18 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
         )
 
     async def Replay(self, request: pb.ReplayRequest, context: Context) -> AsyncIterator[pb.ReplayResponse]:
-        info = await self._partition(request.partition)
-        if info.is_pruned:
-            raise pruned_partition(info)
-        with reads_answered():
-            portions = await self._journal.read(lambda ledger: replayed(ledger.reader(), info, request))
-            async for portion in each_on_a_thread(portions):
-                yield pb.ReplayResponse(records=[ledger_record(self._journal.ledger_id, record) for record in portion])
+        info = await self._unpruned(request.partition)
+        ledger_id = self._journal.ledger_id
+        try:
+            with reads_answered():
+                portions = await self._journal.read(lambda ledger: replayed(ledger.reader(), info, request))
+                async for portion in each_on_a_thread(portions):
+                    yield pb.ReplayResponse(records=[ledger_record(ledger_id, record) for record in portion])
+        except ContractError as error:
+            if error.reason == Reason.LEDGER_DAMAGED:
+                await self._unpruned(info.name)
+            raise
+        await self._unpruned(info.name)  # pruned meanwhile, it has told only of a part
 
     async def SealPartition(self, request: pb.SealPartitionRequest, context: Context) -> pb.SealPartitionResponse:
         info = await self._partition(request.partition)
@@ -73,12 +84,29 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
     async def VerifyPartition(
         self, request: pb.VerifyPartitionRequest, context: Context
     ) -> AsyncIterator[pb.VerifyPartitionResponse]:
-        info = await self._partition(request.partition)
-        if info.is_pruned:
-            raise pruned_partition(info)
+        info = await self._unpruned(request.partition)
         with reads_answered():
             async for found in each_on_a_thread(await self._journal.verification(info.name), self._verifying):
                 yield verify_message(found)
+
+    async def PrunePartition(self, request: pb.PrunePartitionRequest, context: Context) -> pb.PrunePartitionResponse:
+        reason = request.unsettled_reason.strip()
+        if violations := placed("unsettled_reason", CHECK_REASON(reason) or []):
+            raise invalid_signal(violations)
+        info = await self._partition(request.partition)
+        prune = self._retention.prune if request.apply else self._retention.preview
+        given = await prune(info, reason)
+        return pb.PrunePartitionResponse(
+            summary=self._summary(await self._partition(info.name)),
+            byte_count=given.byte_count,
+            reconcile_run_id=given.run_id,
+        )
+
+    async def _unpruned(self, name: str) -> PartitionInfo:
+        info = await self._partition(name)
+        if info.is_pruned:
+            raise partition_pruned(name)
+        return info
 
     async def _partition(self, name: str) -> PartitionInfo:
         try:
@@ -100,10 +128,6 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
         )
         summary.due_at.FromDatetime(bounded_moment_of(self._journal.due_at(info.name)))
         return summary
-
-
-def pruned_partition(info: PartitionInfo) -> ContractError:
-    return ContractError(Reason.PARTITION_PRUNED, f"the records of {info.name} were removed; its seal remains")
 
 
 def damaged_partition(info: PartitionInfo) -> ContractError:

@@ -33,6 +33,7 @@ KIND = {
         "Replay": SERVER_STREAM,
         "SealPartition": UNARY,
         "VerifyPartition": SERVER_STREAM,
+        "PrunePartition": UNARY,
     },
     "omen.v1.DeliveryService": {
         "GetDeliveryState": UNARY,
@@ -53,6 +54,7 @@ KIND = {
 }
 IDEMPOTENT = {
     "omen.v1.LedgerService.SealPartition",
+    "omen.v1.LedgerService.PrunePartition",
     "omen.v1.DeliveryService.PauseDelivery",
     "omen.v1.DeliveryService.ResumeDelivery",
     "omen.v1.DeliveryService.RedriveDeadLetters",

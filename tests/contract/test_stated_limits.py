@@ -104,6 +104,8 @@ STATED = {
     "omen.v1.ProcessStreamRequest": {"observations": BATCH, "delivery_timeout": TIMEOUT},
     "omen.v1.ReplayRequest": {"ranges": f"At most {limits.REPLAY_RANGES_BYTES_MAX // limits.KIB} KiB"},
     "omen.v1.ReplayResponse": {"records": BATCH},
+    "omen.v1.WatchSignalsRequest": {"cursor": f"At most {limits.WATCH_CURSOR_BYTES_MAX // limits.KIB} KiB"},
+    "omen.v1.PrunePartitionRequest": {"unsettled_reason": f"t most {limits.OPERATOR_REASON_CHARS_MAX} characters"},
     "omen.v1.PauseDeliveryRequest": {"reason": OPERATOR_REASON},
     "omen.v1.DropDeadLettersRequest": {"reason": OPERATOR_REASON},
     "omen.v1.DeadLetterFilter": {"positions": FILTER},

@@ -115,6 +115,9 @@ class Omen(LedgerServiceServicer):
     async def SealPartition(self, request: pb.SealPartitionRequest, context: Any) -> NoReturn:
         raise not_implemented("SealPartition")
 
+    async def PrunePartition(self, request: pb.PrunePartitionRequest, context: Any) -> NoReturn:
+        raise not_implemented("PrunePartition")
+
     def VerifyPartition(self, request: pb.VerifyPartitionRequest, context: Any) -> NoReturn:
         raise not_implemented("VerifyPartition")
 

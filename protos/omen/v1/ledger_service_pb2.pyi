@@ -527,3 +527,67 @@ class VerifySummary(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifySummary: _TypeAlias = VerifySummary  # noqa: Y015
+
+@_typing.final
+class PrunePartitionRequest(_message.Message):
+    """Request of PrunePartition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    APPLY_FIELD_NUMBER: _builtins.int
+    UNSETTLED_REASON_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    """The partition's name. Required."""
+    apply: _builtins.bool
+    """Remove the records. Optional; without it nothing is changed."""
+    unsettled_reason: _builtins.str
+    """Why they are given up though RiskCast may not have settled them; logged. Optional; RiskCast is asked when empty. At
+    most 500 characters.
+    """
+    def __init__(
+        self,
+        *,
+        partition: _builtins.str = ...,
+        apply: _builtins.bool = ...,
+        unsettled_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply", b"apply", "partition", b"partition", "unsettled_reason", b"unsettled_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrunePartitionRequest: _TypeAlias = PrunePartitionRequest  # noqa: Y015
+
+@_typing.final
+class PrunePartitionResponse(_message.Message):
+    """Response of PrunePartition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    RECONCILE_RUN_ID_FIELD_NUMBER: _builtins.int
+    byte_count: _builtins.int
+    """Bytes of its files that were removed, or would be. Output only."""
+    reconcile_run_id: _builtins.str
+    """The run of Reconcile that says that RiskCast has settled it, a UUID; empty when RiskCast was not asked. Output only."""
+    @_builtins.property
+    def summary(self) -> Global___PartitionSummary:
+        """The partition as it is now. Output only."""
+
+    def __init__(
+        self,
+        *,
+        summary: Global___PartitionSummary | None = ...,
+        byte_count: _builtins.int = ...,
+        reconcile_run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "reconcile_run_id", b"reconcile_run_id", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrunePartitionResponse: _TypeAlias = PrunePartitionResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class LedgerServiceStub:
                 request_serializer=omen_dot_v1_dot_ledger__service__pb2.VerifyPartitionRequest.SerializeToString,
                 response_deserializer=omen_dot_v1_dot_ledger__service__pb2.VerifyPartitionResponse.FromString,
                 _registered_method=True)
+        self.PrunePartition = channel.unary_unary(
+                '/omen.v1.LedgerService/PrunePartition',
+                request_serializer=omen_dot_v1_dot_ledger__service__pb2.PrunePartitionRequest.SerializeToString,
+                response_deserializer=omen_dot_v1_dot_ledger__service__pb2.PrunePartitionResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer:
@@ -119,6 +124,18 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PrunePartition(self, request, context):
+        """Removes the records of a sealed partition for good, once RiskCast has settled all of them; the seal stays. Unless
+        told to apply, it only says whether that may be done. Scope ledger.admin.
+        Applied, it re-reads every byte first: allow a few seconds for a GB. Repeating it changes nothing.
+        INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_SEALED, NOT_SETTLED:
+        RiskCast's last Reconcile of it does not say COMPLETED since it was sealed, with the same counts, or RiskCast cannot be
+        asked), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +163,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.VerifyPartition,
                     request_deserializer=omen_dot_v1_dot_ledger__service__pb2.VerifyPartitionRequest.FromString,
                     response_serializer=omen_dot_v1_dot_ledger__service__pb2.VerifyPartitionResponse.SerializeToString,
+            ),
+            'PrunePartition': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrunePartition,
+                    request_deserializer=omen_dot_v1_dot_ledger__service__pb2.PrunePartitionRequest.FromString,
+                    response_serializer=omen_dot_v1_dot_ledger__service__pb2.PrunePartitionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -289,6 +311,33 @@ class LedgerService:
             '/omen.v1.LedgerService/VerifyPartition',
             omen_dot_v1_dot_ledger__service__pb2.VerifyPartitionRequest.SerializeToString,
             omen_dot_v1_dot_ledger__service__pb2.VerifyPartitionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrunePartition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/omen.v1.LedgerService/PrunePartition',
+            omen_dot_v1_dot_ledger__service__pb2.PrunePartitionRequest.SerializeToString,
+            omen_dot_v1_dot_ledger__service__pb2.PrunePartitionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,14 @@ class LedgerServiceStub:
     """Re-reads every byte of a partition and says what it finds. Scope ledger.admin.
     Damage is an answer, not an error. NOT_FOUND (PARTITION_NOT_FOUND, PARTITION_PRUNED).
     """
+    PrunePartition: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.PrunePartitionRequest, _ledger_service_pb2.PrunePartitionResponse]
+    """Removes the records of a sealed partition for good, once RiskCast has settled all of them; the seal stays. Unless
+    told to apply, it only says whether that may be done. Scope ledger.admin.
+    Applied, it re-reads every byte first: allow a few seconds for a GB. Repeating it changes nothing.
+    INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_SEALED, NOT_SETTLED:
+    RiskCast's last Reconcile of it does not say COMPLETED since it was sealed, with the same counts, or RiskCast cannot be
+    asked), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo).
+    """
 
 @_typing.type_check_only
 class LedgerServiceAsyncStub(LedgerServiceStub):
@@ -94,6 +102,14 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     VerifyPartition: _aio.UnaryStreamMultiCallable[_ledger_service_pb2.VerifyPartitionRequest, _ledger_service_pb2.VerifyPartitionResponse]  # type: ignore[assignment]
     """Re-reads every byte of a partition and says what it finds. Scope ledger.admin.
     Damage is an answer, not an error. NOT_FOUND (PARTITION_NOT_FOUND, PARTITION_PRUNED).
+    """
+    PrunePartition: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.PrunePartitionRequest, _ledger_service_pb2.PrunePartitionResponse]  # type: ignore[assignment]
+    """Removes the records of a sealed partition for good, once RiskCast has settled all of them; the seal stays. Unless
+    told to apply, it only says whether that may be done. Scope ledger.admin.
+    Applied, it re-reads every byte first: allow a few seconds for a GB. Repeating it changes nothing.
+    INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_SEALED, NOT_SETTLED:
+    RiskCast's last Reconcile of it does not say COMPLETED since it was sealed, with the same counts, or RiskCast cannot be
+    asked), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo).
     """
 
 class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -155,6 +171,20 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_ledger_service_pb2.VerifyPartitionResponse], _abc.AsyncIterator[_ledger_service_pb2.VerifyPartitionResponse]]:
         """Re-reads every byte of a partition and says what it finds. Scope ledger.admin.
         Damage is an answer, not an error. NOT_FOUND (PARTITION_NOT_FOUND, PARTITION_PRUNED).
+        """
+
+    @_abc_1.abstractmethod
+    def PrunePartition(
+        self,
+        request: _ledger_service_pb2.PrunePartitionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.PrunePartitionResponse, _abc.Awaitable[_ledger_service_pb2.PrunePartitionResponse]]:
+        """Removes the records of a sealed partition for good, once RiskCast has settled all of them; the seal stays. Unless
+        told to apply, it only says whether that may be done. Scope ledger.admin.
+        Applied, it re-reads every byte first: allow a few seconds for a GB. Repeating it changes nothing.
+        INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_SEALED, NOT_SETTLED:
+        RiskCast's last Reconcile of it does not say COMPLETED since it was sealed, with the same counts, or RiskCast cannot be
+        asked), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo).
         """
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

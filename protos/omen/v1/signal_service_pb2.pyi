@@ -543,7 +543,7 @@ class WatchSignalsRequest(_message.Message):
 
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """The cursor of the last message seen. Optional; empty means from now on."""
+    """The cursor of the last message seen. Optional; empty means from now on. At most 64 KiB."""
     def __init__(
         self,
         *,
@@ -565,22 +565,58 @@ class WatchSignalsResponse(_message.Message):
 
     CURSOR_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """To resume right after this message. Output only."""
     @_builtins.property
     def record(self) -> _ledger_record_pb2.LedgerRecord:
         """The record; absent in a heartbeat. Output only."""
 
+    @_builtins.property
+    def passed_over(self) -> Global___PassedOver:
+        """Damaged records in the place of a record: they cannot be read and were passed over. Output only."""
+
     def __init__(
         self,
         *,
         cursor: _builtins.str = ...,
         record: _ledger_record_pb2.LedgerRecord | None = ...,
+        passed_over: Global___PassedOver | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["passed_over", b"passed_over", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "passed_over", b"passed_over", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchSignalsResponse: _TypeAlias = WatchSignalsResponse  # noqa: Y015
+
+@_typing.final
+class PassedOver(_message.Message):
+    """Records of one segment that cannot be read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    """The partition. Output only."""
+    first_sequence: _builtins.int
+    """The first sequence, included. Output only."""
+    last_sequence: _builtins.int
+    """The last sequence, included. Output only."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.str = ...,
+        first_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PassedOver: _TypeAlias = PassedOver  # noqa: Y015

@@ -120,7 +120,13 @@ class SignalServiceServicer:
 
     def WatchSignals(self, request, context):
         """Events in the order of the ledger, from a cursor or from now on, without end. Scope signals.read.
-        INVALID_ARGUMENT (INVALID_PAGE_TOKEN), RESOURCE_EXHAUSTED (QUEUE_FULL: the reader was too slow; resume by cursor).
+        Within a partition by sequence, over partitions as they became durable: what was missed is told day by day. The first
+        message is a heartbeat; another one follows whenever nothing came for 15 s. Whoever resumes by the cursor of the last
+        message misses nothing and hears nothing twice.
+        INVALID_ARGUMENT (INVALID_PAGE_TOKEN: no cursor of this ledger, or of more than it holds since it was restored),
+        NOT_FOUND (PARTITION_PRUNED, with the partition: what comes next was removed), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+        RetryInfo: the reader took no message for 30 s; resume by cursor), UNAVAILABLE (LEDGER_UNAVAILABLE, with RetryInfo:
+        the ledger cannot be read now; resume by cursor).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

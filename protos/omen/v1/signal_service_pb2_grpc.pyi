@@ -67,7 +67,13 @@ class SignalServiceStub:
     """
     WatchSignals: _grpc.UnaryStreamMultiCallable[_signal_service_pb2.WatchSignalsRequest, _signal_service_pb2.WatchSignalsResponse]
     """Events in the order of the ledger, from a cursor or from now on, without end. Scope signals.read.
-    INVALID_ARGUMENT (INVALID_PAGE_TOKEN), RESOURCE_EXHAUSTED (QUEUE_FULL: the reader was too slow; resume by cursor).
+    Within a partition by sequence, over partitions as they became durable: what was missed is told day by day. The first
+    message is a heartbeat; another one follows whenever nothing came for 15 s. Whoever resumes by the cursor of the last
+    message misses nothing and hears nothing twice.
+    INVALID_ARGUMENT (INVALID_PAGE_TOKEN: no cursor of this ledger, or of more than it holds since it was restored),
+    NOT_FOUND (PARTITION_PRUNED, with the partition: what comes next was removed), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+    RetryInfo: the reader took no message for 30 s; resume by cursor), UNAVAILABLE (LEDGER_UNAVAILABLE, with RetryInfo:
+    the ledger cannot be read now; resume by cursor).
     """
 
 @_typing.type_check_only
@@ -109,7 +115,13 @@ class SignalServiceAsyncStub(SignalServiceStub):
     """
     WatchSignals: _aio.UnaryStreamMultiCallable[_signal_service_pb2.WatchSignalsRequest, _signal_service_pb2.WatchSignalsResponse]  # type: ignore[assignment]
     """Events in the order of the ledger, from a cursor or from now on, without end. Scope signals.read.
-    INVALID_ARGUMENT (INVALID_PAGE_TOKEN), RESOURCE_EXHAUSTED (QUEUE_FULL: the reader was too slow; resume by cursor).
+    Within a partition by sequence, over partitions as they became durable: what was missed is told day by day. The first
+    message is a heartbeat; another one follows whenever nothing came for 15 s. Whoever resumes by the cursor of the last
+    message misses nothing and hears nothing twice.
+    INVALID_ARGUMENT (INVALID_PAGE_TOKEN: no cursor of this ledger, or of more than it holds since it was restored),
+    NOT_FOUND (PARTITION_PRUNED, with the partition: what comes next was removed), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+    RetryInfo: the reader took no message for 30 s; resume by cursor), UNAVAILABLE (LEDGER_UNAVAILABLE, with RetryInfo:
+    the ledger cannot be read now; resume by cursor).
     """
 
 class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -178,7 +190,13 @@ class SignalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_signal_service_pb2.WatchSignalsResponse], _abc.AsyncIterator[_signal_service_pb2.WatchSignalsResponse]]:
         """Events in the order of the ledger, from a cursor or from now on, without end. Scope signals.read.
-        INVALID_ARGUMENT (INVALID_PAGE_TOKEN), RESOURCE_EXHAUSTED (QUEUE_FULL: the reader was too slow; resume by cursor).
+        Within a partition by sequence, over partitions as they became durable: what was missed is told day by day. The first
+        message is a heartbeat; another one follows whenever nothing came for 15 s. Whoever resumes by the cursor of the last
+        message misses nothing and hears nothing twice.
+        INVALID_ARGUMENT (INVALID_PAGE_TOKEN: no cursor of this ledger, or of more than it holds since it was restored),
+        NOT_FOUND (PARTITION_PRUNED, with the partition: what comes next was removed), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+        RetryInfo: the reader took no message for 30 s; resume by cursor), UNAVAILABLE (LEDGER_UNAVAILABLE, with RetryInfo:
+        the ledger cannot be read now; resume by cursor).
         """
 
 def add_SignalServiceServicer_to_server(servicer: SignalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
