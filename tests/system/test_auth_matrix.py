@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from contract.errors import ErrorDetails
 from contract.scopes import SCOPES, Scope
+from omen.v1 import signal_service_pb2 as signal_pb
+from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from serving.access.keys import new_key
 from tests.omen_server.running import Omen, closed_port, omen
@@ -263,6 +265,22 @@ async def test_open_streams_into_the_store_end_with_their_keys_and_others_go_on(
         assert [end.reason for end in ends] == ["BAD_CREDENTIALS", "BAD_CREDENTIALS", "SCOPE_MISSING"]
         await calls["kept"].write(ingest_pb.IngestStreamRequest(batch=ingest_pb.IngestBatch(records=[])))
         assert (await how_it_ends(calls["kept"])).reason == "INVALID_SIGNAL"  # an empty batch: it was heard
+
+
+async def test_open_watches_end_with_their_keys_and_others_go_on(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path / "keys.json")
+    for key_id in ("revoked", "kept"):
+        ring.add(key_id, Scope.SIGNALS_READ)
+    async with omen_with(ring) as served:
+        stub: Any = SignalServiceStub(served.channel)
+        request = signal_pb.WatchSignalsRequest()
+        calls = {key_id: stub.WatchSignals(request, metadata=ring.sent(key_id)) for key_id in ring.texts}
+        for call in calls.values():
+            assert await call.read()
+        ring.revoke("revoked")
+        assert (await ended_within(calls["revoked"])).reason == "BAD_CREDENTIALS"
+        assert not calls["kept"].done()
+        calls["kept"].cancel()
 
 
 @pytest.mark.parametrize("service", REFLECTION)
