@@ -97,7 +97,7 @@ async def watched_under_load(directory: Path, kills: int, seed: int) -> None:
         watching.cancel()
         await asyncio.wait([watching])
         assert await servers.omen.stop() == 0
-        history = with_streams(history_of(load.attempts, servers), watcher)
+        history = with_streams(history_of(load.attempts, servers.ledger, servers.database), watcher)
     assert [flaw for flaw in flaws(history) if flaw.startswith("H5")] == [], f"seed {seed}"
     assert watcher.cuts >= kills
     assert len(watcher.told) == len(history.ledger) > kills
