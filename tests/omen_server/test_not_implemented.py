@@ -54,7 +54,7 @@ async def called(channel: grpc.aio.Channel, method: MethodDescriptor) -> ErrorDe
     kind = ("stream_" if method.client_streaming else "unary_") + ("stream" if method.server_streaming else "unary")
     make: Any = getattr(channel, kind)
     callable_ = make(path, serialise, parse)
-    call = callable_(timeout=10) if method.client_streaming else callable_(request, timeout=10)
+    call = callable_(timeout=3) if method.client_streaming else callable_(request, timeout=10)
     return await refused(call, method.server_streaming)
 
 
