@@ -18,6 +18,7 @@ BATCH_ITEMS_MAX = 256  # beyond it the cost per item no longer falls, and the wa
 BATCH_BYTES_MAX = MIB  # a batch and its answer stay far below MESSAGE_BYTES_MAX
 REPLAY_RANGES_BYTES_MAX = 256 * KIB  # what a replay asks for: some 20,000 ranges, more than one page can answer
 HELLO_SEGMENTS_MAX = 50_000  # 24 bytes each: a hello stays below 2 MiB
+HELLO_REJECTED_MAX = 10_000  # records; beside the settled ranges the answer stays below MESSAGE_BYTES_MAX
 HELLO_RANGES_MAX = 100_000  # its answer stays below 3 MiB; what is left out is sent again, which is no more than work
 
 # Pages

@@ -9,7 +9,7 @@ import grpc
 
 from contract.coverage import Coverage
 from contract.errors import ContractError, Violation, invalid_signal, timestamp
-from contract.limits import HELLO_RANGES_MAX, HELLO_SEGMENTS_MAX, SEGMENT_ID_BYTES
+from contract.limits import HELLO_RANGES_MAX, HELLO_REJECTED_MAX, HELLO_SEGMENTS_MAX, SEGMENT_ID_BYTES
 from contract.validation import UUID
 from omen.v1.ledger_record_pb2 import IndexRange, SegmentRanges
 from riskcast.v1 import ingest_service_pb2 as pb
@@ -76,9 +76,11 @@ class IngestService(IngestServiceServicer):
     async def _greet(self, hello: pb.IngestHello) -> pb.IngestHelloResult:
         segment_ids = [each.segment_id for each in hello.segments]
         settled = await self._store.coverage(hello.ledger_id, segment_ids, counted_max=COUNTED_PER_HELLO)
+        rejected = await self._store.rejected(hello.ledger_id, HELLO_REJECTED_MAX)
         return pb.IngestHelloResult(
             settled=_told(settled),
             settled_count=await self._store.settled_count(hello.ledger_id),
+            rejected=_told({segment_id: rejected[segment_id] for segment_id in segment_ids if segment_id in rejected}),
         )
 
 

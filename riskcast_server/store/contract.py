@@ -185,3 +185,9 @@ class Store(Protocol):
 
         By segment, then record index. The place of one may have a row: that of another signal.
         """
+
+    async def rejected(self, ledger_id: str, limit: int) -> dict[bytes, Coverage]:
+        """By segment, the records that are settled as rejected; the first so many by segment, then record index.
+
+        Every hello asks, and what else is settled must not make it dearer.
+        """

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from contract.limits import HELLO_RANGES_MAX, MIB
+from contract.limits import HELLO_RANGES_MAX, HELLO_REJECTED_MAX, MIB
 from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as pb
@@ -33,6 +33,27 @@ def test_a_hello_answers_what_is_settled_of_the_segments_asked_about(database: D
             assert hello.settled_count == 6
             nothing = await client.hello(SEGMENT, ledger_id=OTHER_LEDGER)
             assert nothing == pb.IngestHelloResult()
+
+    asyncio.run(scenario())
+
+
+def test_a_hello_says_what_was_rejected_of_the_segments_asked_about(database: Database) -> None:
+    async def scenario() -> None:
+        async with riskcast(database.url) as client:
+            bad = [record(index, b"no event") for index in (2, 3, 6)]
+            elsewhere = record(9, b"no event", at=position(1, segment_id=OTHER_SEGMENT, ordinal=2))
+            await client.deliver([record(1), *bad, record(4, event(1)), record(5, event(1, title="x")), elsewhere])
+            [rejected] = (await client.hello(bytes([7] * 16), SEGMENT)).rejected
+            assert rejected.segment_id == SEGMENT
+            assert list(rejected.ranges) == [IndexRange(first=2, last=3), IndexRange(first=6, last=6)]
+            assert [each.segment_id for each in (await client.hello(SEGMENT, OTHER_SEGMENT)).rejected] == [
+                SEGMENT,
+                OTHER_SEGMENT,
+            ]
+            assert list((await client.hello(SEGMENT, ledger_id=OTHER_LEDGER)).rejected) == []
+            await client.deliver([record(2), record(3, event(1))])  # redriven: one is stored, one is a duplicate
+            [rejected] = (await client.hello(SEGMENT)).rejected
+            assert list(rejected.ranges) == [IndexRange(first=6, last=6)]
 
     asyncio.run(scenario())
 
@@ -128,6 +149,9 @@ def test_a_hello_names_no_more_ranges_than_one_message_holds(tmp_path: Path) -> 
                     HELLO_RANGES_MAX - 100, LEDGER, DAY, segment)  # fmt: skip
             hello = await client.hello(SEGMENT, OTHER_SEGMENT)
             assert [len(each.ranges) for each in hello.settled] == [HELLO_RANGES_MAX - 99, 99]
+            assert [sum(each.last - each.first + 1 for each in told.ranges) for told in hello.rejected] == [
+                HELLO_REJECTED_MAX
+            ]
             assert hello.ByteSize() < 2 * MIB
 
     asyncio.run(scenario())

@@ -330,13 +330,15 @@ class DeadLetter(_message.Message):
     FIRST_REJECTED_AT_FIELD_NUMBER: _builtins.int
     LAST_REJECTED_AT_FIELD_NUMBER: _builtins.int
     DROP_REASON_FIELD_NUMBER: _builtins.int
+    DROPPED_AT_FIELD_NUMBER: _builtins.int
+    REDRIVE_REQUESTED_AT_FIELD_NUMBER: _builtins.int
     attempt_count: _builtins.int
     """How often it was tried. Output only."""
     drop_reason: _builtins.str
     """Why it was given up; empty unless it was. Output only."""
     @_builtins.property
     def record(self) -> _ledger_record_pb2.LedgerRecord:
-        """The record. Output only."""
+        """The record. Without event and written_at when the ledger cannot read it. Output only."""
 
     @_builtins.property
     def rejection(self) -> _signal_service_pb2.ItemError:
@@ -350,6 +352,14 @@ class DeadLetter(_message.Message):
     def last_rejected_at(self) -> _timestamp_pb2.Timestamp:
         """When it was last rejected. Output only."""
 
+    @_builtins.property
+    def dropped_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was given up; absent unless it was. Output only."""
+
+    @_builtins.property
+    def redrive_requested_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked to be sent again; absent once RiskCast has answered. Output only."""
+
     def __init__(
         self,
         *,
@@ -359,10 +369,12 @@ class DeadLetter(_message.Message):
         first_rejected_at: _timestamp_pb2.Timestamp | None = ...,
         last_rejected_at: _timestamp_pb2.Timestamp | None = ...,
         drop_reason: _builtins.str = ...,
+        dropped_at: _timestamp_pb2.Timestamp | None = ...,
+        redrive_requested_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_rejected_at", b"first_rejected_at", "last_rejected_at", b"last_rejected_at", "record", b"record", "rejection", b"rejection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dropped_at", b"dropped_at", "first_rejected_at", b"first_rejected_at", "last_rejected_at", b"last_rejected_at", "record", b"record", "redrive_requested_at", b"redrive_requested_at", "rejection", b"rejection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "drop_reason", b"drop_reason", "first_rejected_at", b"first_rejected_at", "last_rejected_at", b"last_rejected_at", "record", b"record", "rejection", b"rejection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "drop_reason", b"drop_reason", "dropped_at", b"dropped_at", "first_rejected_at", b"first_rejected_at", "last_rejected_at", b"last_rejected_at", "record", b"record", "redrive_requested_at", b"redrive_requested_at", "rejection", b"rejection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,7 +395,9 @@ class DeadLetterFilter(_message.Message):
     """Only this partition. Optional."""
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_record_pb2.LedgerPosition]:
-        """Any of these positions. Optional. At most 256."""
+        """Any of these positions. Optional. At most 256. Of each, partition and sequence are required; ledger_id and
+        segment_id may be left out.
+        """
 
     def __init__(
         self,
@@ -432,7 +446,7 @@ class RedriveDeadLettersResponse(_message.Message):
 
     REDRIVEN_COUNT_FIELD_NUMBER: _builtins.int
     redriven_count: _builtins.int
-    """How many are sent again. Output only."""
+    """How many are sent again, those that were asked for before and are not answered yet included. Output only."""
     def __init__(
         self,
         *,
@@ -482,7 +496,7 @@ class DropDeadLettersResponse(_message.Message):
 
     DROPPED_COUNT_FIELD_NUMBER: _builtins.int
     dropped_count: _builtins.int
-    """How many were given up. Output only."""
+    """How many were given up; those that had been before keep their reason and are not counted. Output only."""
     def __init__(
         self,
         *,

@@ -104,23 +104,26 @@ class DeliveryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDeadLetters(self, request, context):
-        """Records that RiskCast rejected, oldest first. Scope delivery.admin.
-        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
+        """Records that RiskCast rejected, oldest first; those that were given up, too. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN), UNAVAILABLE (LEDGER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RedriveDeadLetters(self, request, context):
-        """Sends dead letters once more. Scope delivery.admin. INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter).
+        """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
+        was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DropDeadLetters(self, request, context):
-        """Gives dead letters up, for a reason that is kept. Scope delivery.admin.
-        INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter or no reason).
+        """Gives dead letters up, for a reason that is kept: RiskCast's Reconcile then does without them. Those that are being
+        sent again are no more; one that RiskCast takes all the same is no dead letter any more. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter, no reason), UNAVAILABLE (LEDGER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,14 +48,18 @@ class DeliveryServiceStub:
     ResumeDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.ResumeDeliveryRequest, _delivery_service_pb2.ResumeDeliveryResponse]
     """Ends a pause. Scope delivery.admin. Answers only the common statuses; OK also when there was no pause."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.ListDeadLettersRequest, _delivery_service_pb2.ListDeadLettersResponse]
-    """Records that RiskCast rejected, oldest first. Scope delivery.admin.
-    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
+    """Records that RiskCast rejected, oldest first; those that were given up, too. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN), UNAVAILABLE (LEDGER_UNAVAILABLE).
     """
     RedriveDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.RedriveDeadLettersRequest, _delivery_service_pb2.RedriveDeadLettersResponse]
-    """Sends dead letters once more. Scope delivery.admin. INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter)."""
+    """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
+    was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
+    """
     DropDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.DropDeadLettersRequest, _delivery_service_pb2.DropDeadLettersResponse]
-    """Gives dead letters up, for a reason that is kept. Scope delivery.admin.
-    INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter or no reason).
+    """Gives dead letters up, for a reason that is kept: RiskCast's Reconcile then does without them. Those that are being
+    sent again are no more; one that RiskCast takes all the same is no dead letter any more. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter, no reason), UNAVAILABLE (LEDGER_UNAVAILABLE).
     """
 
 @_typing.type_check_only
@@ -78,14 +82,18 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     ResumeDelivery: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.ResumeDeliveryRequest, _delivery_service_pb2.ResumeDeliveryResponse]  # type: ignore[assignment]
     """Ends a pause. Scope delivery.admin. Answers only the common statuses; OK also when there was no pause."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.ListDeadLettersRequest, _delivery_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
-    """Records that RiskCast rejected, oldest first. Scope delivery.admin.
-    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
+    """Records that RiskCast rejected, oldest first; those that were given up, too. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN), UNAVAILABLE (LEDGER_UNAVAILABLE).
     """
     RedriveDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.RedriveDeadLettersRequest, _delivery_service_pb2.RedriveDeadLettersResponse]  # type: ignore[assignment]
-    """Sends dead letters once more. Scope delivery.admin. INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter)."""
+    """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
+    was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
+    """
     DropDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.DropDeadLettersRequest, _delivery_service_pb2.DropDeadLettersResponse]  # type: ignore[assignment]
-    """Gives dead letters up, for a reason that is kept. Scope delivery.admin.
-    INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter or no reason).
+    """Gives dead letters up, for a reason that is kept: RiskCast's Reconcile then does without them. Those that are being
+    sent again are no more; one that RiskCast takes all the same is no dead letter any more. Scope delivery.admin.
+    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter, no reason), UNAVAILABLE (LEDGER_UNAVAILABLE).
     """
 
 class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -129,8 +137,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_service_pb2.ListDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_service_pb2.ListDeadLettersResponse, _abc.Awaitable[_delivery_service_pb2.ListDeadLettersResponse]]:
-        """Records that RiskCast rejected, oldest first. Scope delivery.admin.
-        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN).
+        """Records that RiskCast rejected, oldest first; those that were given up, too. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: a bad page_size or filter, INVALID_PAGE_TOKEN), UNAVAILABLE (LEDGER_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +147,10 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_service_pb2.RedriveDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_service_pb2.RedriveDeadLettersResponse, _abc.Awaitable[_delivery_service_pb2.RedriveDeadLettersResponse]]:
-        """Sends dead letters once more. Scope delivery.admin. INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter)."""
+        """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
+        was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
+        """
 
     @_abc_1.abstractmethod
     def DropDeadLetters(
@@ -147,8 +158,9 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_service_pb2.DropDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_service_pb2.DropDeadLettersResponse, _abc.Awaitable[_delivery_service_pb2.DropDeadLettersResponse]]:
-        """Gives dead letters up, for a reason that is kept. Scope delivery.admin.
-        INVALID_ARGUMENT (INVALID_SIGNAL: an empty filter or no reason).
+        """Gives dead letters up, for a reason that is kept: RiskCast's Reconcile then does without them. Those that are being
+        sent again are no more; one that RiskCast takes all the same is no dead letter any more. Scope delivery.admin.
+        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter, no reason), UNAVAILABLE (LEDGER_UNAVAILABLE).
         """
 
 def add_DeliveryServiceServicer_to_server(servicer: DeliveryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -297,6 +297,7 @@ class IngestHelloResult(_message.Message):
 
     SETTLED_FIELD_NUMBER: _builtins.int
     SETTLED_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
     settled_count: _builtins.int
     """How many records of this ledger are settled in all. Output only."""
     @_builtins.property
@@ -305,15 +306,22 @@ class IngestHelloResult(_message.Message):
         are left out. At most 100000 ranges; what is left out may be sent again without harm. Output only.
         """
 
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_record_pb2.SegmentRanges]:
+        """Of the segments asked about, the records that were rejected. In the order asked. The ledger sends again those that it
+        has no dead letter for, and is told why. At most 10000 records. Output only.
+        """
+
     def __init__(
         self,
         *,
         settled: _abc.Iterable[_ledger_record_pb2.SegmentRanges] | None = ...,
         settled_count: _builtins.int = ...,
+        rejected: _abc.Iterable[_ledger_record_pb2.SegmentRanges] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["settled", b"settled", "settled_count", b"settled_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rejected", b"rejected", "settled", b"settled", "settled_count", b"settled_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,6 +26,7 @@ from riskcast_server.store.rows import (
     CachedCoverage,
     bounds_of,
     by_segment,
+    by_segment_id,
     in_doubt,
     maybe_coverage,
     place_of,
@@ -138,6 +139,9 @@ ROWS_SETTLING = f"""SELECT s.record_index, {ROW} FROM signals s
 FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = $1 AND segment_id = ANY($2)
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY segment_id, record_index"""
 
+REJECTED = """SELECT segment_id, record_index FROM settlements
+    WHERE ledger_id = $1 AND outcome = 'rejected' ORDER BY segment_id, record_index LIMIT $2"""
+
 Segment = tuple[str, bytes]  # ledger_id, segment_id
 
 
@@ -204,6 +208,9 @@ class PostgresStore:
 
     async def failures(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[Failure]:
         return [Failure(*row) for row in await self._database.read(FAILURES, ledger_id, list(segment_ids))]
+
+    async def rejected(self, ledger_id: str, limit: int) -> dict[bytes, Coverage]:
+        return by_segment_id(await self._database.read(REJECTED, ledger_id, limit))
 
     async def cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
         rows = await self._database.read(CACHED_COVERAGE, ledger_id, list(segment_ids))

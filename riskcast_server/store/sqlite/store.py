@@ -28,6 +28,7 @@ from riskcast_server.store.rows import (
     CachedCoverage,
     bounds_of,
     by_segment,
+    by_segment_id,
     in_doubt,
     maybe_coverage,
     place_of,
@@ -147,6 +148,9 @@ ROWS_SETTLING = f"""SELECT s.record_index, {ROW} FROM signals s
 FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE ledger_id = ? AND segment_id = ?
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY record_index"""
 
+REJECTED = """SELECT segment_id, record_index FROM settlements INDEXED BY settlements_rejected
+    WHERE ledger_id = ? AND outcome = 'rejected' ORDER BY segment_id, record_index LIMIT ?"""
+
 
 @asynccontextmanager
 async def open_sqlite(path: str, busy_timeout_s: float, lock_wait_s: float = 0) -> AsyncIterator["SqliteStore"]:
@@ -223,6 +227,9 @@ class SqliteStore:
         for segment_id in sorted(segment_ids):
             found += [Failure(*row) for row in await self._database.read(FAILURES, (ledger_id, segment_id))]
         return found
+
+    async def rejected(self, ledger_id: str, limit: int) -> dict[bytes, Coverage]:
+        return by_segment_id(await self._database.read(REJECTED, (ledger_id, limit)))
 
     async def cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
         cached: list[CachedCoverage] = []

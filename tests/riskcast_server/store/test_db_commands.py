@@ -30,7 +30,7 @@ def test_serve_tells_what_to_run_on_a_database_without_a_schema_and_then_serves(
     told = {"RISKCAST_LISTEN": "127.0.0.1:0", "RISKCAST_DATABASE_URL": address}
     refused = run("serve", **told)
     assert refused.returncode == 5
-    assert refused.stderr.endswith("has schema version 0; this program needs 1: run `riskcast db migrate`\n")
+    assert refused.stderr.endswith("has schema version 0; this program needs 2: run `riskcast db migrate`\n")
     assert refused.stderr.count("\n") == 1
     assert run("db", "migrate", **told).returncode == 0
 

@@ -85,13 +85,13 @@ def test_a_password_is_given_to_nobody(postgres_server: Postgres, tmp_path: Path
 
 def test_a_schema_that_is_missing_or_of_another_program_is_refused_in_one_line(postgres_server: Postgres) -> None:
     url = postgres_server.url(postgres_server.new_database())
-    with pytest.raises(StoreRefused, match=r"has schema version 0; this program needs 1: run `riskcast db migrate`$"):
+    with pytest.raises(StoreRefused, match=r"has schema version 0; this program needs 2: run `riskcast db migrate`$"):
         asyncio.run(opening(url))
     asyncio.run(migrate_store(url))
     asyncio.run(opening(url))
     asyncio.run(execute(url, "INSERT INTO schema_versions (version) VALUES (99)"))
     for attempt in (opening, migrate_store):
-        with pytest.raises(StoreRefused, match=r"has schema version 99; this program knows 1: upgrade it$"):
+        with pytest.raises(StoreRefused, match=r"has schema version 99; this program knows 2: upgrade it$"):
             asyncio.run(attempt(url))
 
 
@@ -101,7 +101,7 @@ def test_many_may_migrate_at_once_and_again(postgres_server: Postgres) -> None:
     async def scenario() -> None:
         await asyncio.gather(*(migrate_store(url) for _ in range(8)))
         await migrate_store(url)
-        assert await execute(url, "SELECT version FROM schema_versions") == [(1,)]
+        assert await execute(url, "SELECT version FROM schema_versions") == [(1,), (2,)]
         async with open_store(url) as store:
             await store.settle([good("a", 1)], 1)
 

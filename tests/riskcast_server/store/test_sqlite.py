@@ -108,7 +108,7 @@ def test_a_second_riskcast_on_the_same_file_is_refused_in_one_line(tmp_path: Pat
 def test_a_schema_of_a_newer_program_is_refused_in_one_line(tmp_path: Path) -> None:
     asyncio.run(opening(url(tmp_path)))
     sql(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(StoreRefused, match=r"^.* has schema version 99; this program knows 2: upgrade it$"):
+    with pytest.raises(StoreRefused, match=r"^.* has schema version 99; this program knows 3: upgrade it$"):
         asyncio.run(opening(url(tmp_path)))
 
 

@@ -203,7 +203,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date_with_all_it_holds(
             assert kept.verdict is Verdict.STORED
 
     asyncio.run(scenario())
-    assert sql(tmp_path, "PRAGMA user_version") == [(2,)]
+    assert sql(tmp_path, "PRAGMA user_version") == [(3,)]
     asyncio.run(scenario_again(tmp_path))
 
 
