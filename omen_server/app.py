@@ -18,17 +18,19 @@ from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1 import signal_service_pb2_grpc as signal_grpc
 from omen.v1 import stats_service_pb2 as stats_pb
 from omen.v1 import stats_service_pb2_grpc as stats_grpc
+from omen_server.dead_letters import DeadLetters
 from omen_server.delivery import Delivery
 from omen_server.delivery.breaker import Breaker
 from omen_server.delivery.contact import Contact
 from omen_server.delivery.line import GrpcLine, Line
 from omen_server.delivery.retry import RetryPolicy
 from omen_server.delivery.settling import Settling
+from omen_server.delivery_file import DELIVERY_FILE, open_delivery_file
 from omen_server.emission import Emitter
 from omen_server.intake import Intake
 from omen_server.journal import Journal, open_journal
-from omen_server.metrics import DeliveryMetrics, DeliveryState, LedgerState, OmenMetrics
-from omen_server.pause import DELIVERY_FILE, PauseSwitch, open_pause_switch
+from omen_server.metrics import DeliveryMetrics, DeliveryState, LedgerState, LettersState, OmenMetrics
+from omen_server.pause import PauseSwitch
 from omen_server.recent import RecentSignals
 from omen_server.retention import Retention
 from omen_server.scrub import scrub
@@ -70,12 +72,13 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
         serving.channel(settings.riskcast_target, settings.riskcast_security(), metrics.calls_made) as riskcast,
         open_journal(settings.ledger_dir, metrics=metrics.ledger) as journal,
         open_signal_index(settings.ledger_dir, journal) as index,
-        open_pause_switch(settings.ledger_dir / DELIVERY_FILE) as pause,
+        open_delivery_file(settings.ledger_dir / DELIVERY_FILE) as delivery_file,
     ):
+        pause, letters = await PauseSwitch.of(delivery_file), await DeadLetters.of(delivery_file)
         recent = RecentSignals()
-        delivery = delivery_of(settings, journal, GrpcLine(riskcast), recent, pause, metrics.delivery)
+        delivery = delivery_of(settings, journal, GrpcLine(riskcast), recent, pause, letters, metrics.delivery)
         await delivery.survey()
-        await watch(metrics, journal, index, delivery, pause)
+        await watch(metrics, journal, index, delivery, pause, letters)
         async with (
             beside(
                 delivery.run(),
@@ -91,6 +94,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
                     recent,
                     delivery,
                     pause,
+                    letters,
                     Retention(journal, index, delivery, ReconcileServiceStub(riskcast)),
                 ),
                 domain=DOMAIN,
@@ -108,7 +112,12 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
 
 
 async def watch(
-    metrics: OmenMetrics, journal: Journal, index: SignalIndex, delivery: Delivery, pause: PauseSwitch
+    metrics: OmenMetrics,
+    journal: Journal,
+    index: SignalIndex,
+    delivery: Delivery,
+    pause: PauseSwitch,
+    letters: DeadLetters,
 ) -> None:
     """From now on a scrape sees how these stand."""
     reader = await journal.read(lambda ledger: ledger.reader())
@@ -122,6 +131,7 @@ async def watch(
     )
     metrics.registry.register(ledger)
     metrics.registry.register(DeliveryState(delivery, reader, lambda: pause.current is not None))
+    metrics.registry.register(LettersState(letters.counts))
 
 
 def delivery_of(
@@ -130,13 +140,14 @@ def delivery_of(
     line: Line,
     recent: RecentSignals,
     pause: PauseSwitch,
+    letters: DeadLetters,
     metrics: DeliveryMetrics,
 ) -> Delivery:
     """Its parts, put together."""
     waiting = WaitingRoom()
     contact = Contact(line, Breaker(settings.breaker_open_s), RetryPolicy(), random.Random(), metrics)
-    settling = Settling(journal, waiting, recent, pause, None, utc_now)
-    return Delivery(journal, line, contact, settling, waiting, recent, pause, now=utc_now, metrics=metrics)
+    settling = Settling(journal, waiting, recent, pause, letters, utc_now)
+    return Delivery(journal, line, contact, settling, waiting, recent, pause, letters, now=utc_now, metrics=metrics)
 
 
 def mounts(
@@ -145,14 +156,16 @@ def mounts(
     recent: RecentSignals,
     delivery: Delivery,
     pause: PauseSwitch,
+    letters: DeadLetters,
     retention: Retention,
 ) -> list[Mount]:
     """Every service of omen.v1 and what serves it."""
     emitter = Emitter(journal, recent, delivery, now=utc_now)
-    signals = SignalService(emitter, StoredSignals(journal, index), Watching(journal), delivery, journal.ledger_id)
+    stored, watching = StoredSignals(journal, index), Watching(journal)
+    signals = SignalService(emitter, stored, watching, delivery, letters, journal.ledger_id)
     pipeline = PipelineService(Intake(emitter))
-    ledger = LedgerService(journal, retention)
-    deliveries = DeliveryService(journal, delivery, pause, now=utc_now)
+    ledger = LedgerService(journal, letters, retention)
+    deliveries = DeliveryService(journal, delivery, pause, letters, now=utc_now)
     stats = StatsService()
     return [
         serving.mount(signal_pb, "SignalService", signal_grpc.add_SignalServiceServicer_to_server, signals),

@@ -5,7 +5,7 @@ Labels have few values, all of them known here: never a signal, a partition, a p
 
 import collections
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Protocol
@@ -299,6 +299,20 @@ class DeliveryState(Collector):
             return 0.0
         written_at = self._delivery.oldest_written_at(self._reader)
         return None if written_at is None else max(0.0, time.time() - written_at / 1e6)
+
+
+class LettersState(Collector):
+    """How many dead letters are in which state, as of now. Collected on the thread of a scrape."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        name, help = "omen_dead_letters", "Records that RiskCast rejected, each in one state."
+        family = GaugeMetricFamily(name, help, labels=["state"])
+        for state, count in self._counts.items():
+            family.add_metric([state], count)
+        yield family
 
 
 def gauge(name: str, help: str, maybe_value: float | None) -> GaugeMetricFamily:

@@ -1,39 +1,14 @@
 """Whether an operator has paused delivery, and why: durable in delivery.db, so that a pause survives a restart."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
+from typing import Self
 
-import aiosqlite
-import structlog
-
-from contract.errors import ContractError, Reason
-from serving.files import read_regular
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS pause (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    reason TEXT NOT NULL,
-    paused_at TEXT NOT NULL
-)
-"""
-
+from omen_server.delivery_file import DeliveryFile, Rows, kept
 
 SELECT = "SELECT reason, paused_at FROM pause"
-
-DELIVERY_FILE = "delivery.db"  # in the directory of the ledger
-RETRY_DELAY_S = 5.0
-
-log = structlog.get_logger(__name__)
-
-
-class PauseUnreadable(Exception):
-    """delivery.db is not what this program wrote. One line for the operator, who may move the file aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +18,18 @@ class Pause:
 
 
 class PauseSwitch:
-    """Made by `open_pause_switch`. A change is on disk before `pause` or `resume` returns."""
+    """A change is on disk before `pause` or `resume` returns."""
 
-    def __init__(self, database: aiosqlite.Connection, pause: Pause | None) -> None:
-        self._database = database
+    def __init__(self, file: DeliveryFile, pause: Pause | None) -> None:
+        self._file = file
         self.current = pause
         self._changed = asyncio.Event()
         self._changing = asyncio.Lock()
+
+    @classmethod
+    async def of(cls, file: DeliveryFile) -> Self:
+        """As it was left. Raises DeliveryFileUnreadable."""
+        return cls(file, await file.load(SELECT, _pause_of))
 
     async def pause(self, reason: str, paused_at: datetime) -> Pause:
         """Pause, or give the pause that is on another reason; it keeps the time it began."""
@@ -81,51 +61,18 @@ class PauseSwitch:
         self._changed = asyncio.Event()
 
     async def _write(self, pause: Pause | None) -> None:
-        """One statement, one commit. Raises ContractError: LEDGER_UNAVAILABLE when the disk refuses."""
-        try:
-            if pause is None:
-                await self._database.execute("DELETE FROM pause")
-            else:
-                values = (pause.reason, pause.paused_at.isoformat())
-                await self._database.execute("REPLACE INTO pause (id, reason, paused_at) VALUES (1, ?, ?)", values)
-        except sqlite3.Error as error:
-            log.error("pause_not_written", error=str(error))
-            message = "delivery.db cannot be written now"
-            raise ContractError(Reason.LEDGER_UNAVAILABLE, message, retry_delay_s=RETRY_DELAY_S) from error
-
-
-@asynccontextmanager
-async def open_pause_switch(path: Path) -> AsyncIterator[PauseSwitch]:
-    """Raises PauseUnreadable."""
-    async with aiosqlite.connect(path, isolation_level=None) as database:  # each statement commits by itself
-        try:
-            pause = await _read(database)
-        except (sqlite3.Error, ValueError) as error:
-            raise PauseUnreadable(f"{path}: whether delivery is paused cannot be read: {error}") from error
-        yield PauseSwitch(database, pause)
+        """Raises ContractError: LEDGER_UNAVAILABLE when the disk refuses."""
+        if pause is None:
+            await self._file.execute("DELETE FROM pause")
+        else:
+            values = (pause.reason, pause.paused_at.isoformat())
+            await self._file.execute("REPLACE INTO pause (id, reason, paused_at) VALUES (1, ?, ?)", values)
 
 
 def kept_pause(path: Path) -> Pause | None:
-    """What a start would find in the file, which is left as it is. Raises PauseUnreadable, and OSError for a FIFO."""
-    if not path.exists():
-        return None
-    read_regular(path, 0)
-    # Without a log nobody has it open, and SQLite is to make none.
-    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as database:
-            is_made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'pause'").fetchone()
-            return _pause_of(database.execute(SELECT).fetchall() if is_made else [])
-    except (sqlite3.Error, ValueError) as error:
-        raise PauseUnreadable(f"{path}: whether delivery is paused cannot be read: {error}") from error
+    """What a start would find in the file. Raises DeliveryFileUnreadable, and OSError for a FIFO."""
+    return kept(path, "pause", SELECT, _pause_of)
 
 
-def _pause_of(rows: Sequence[tuple[str, str]]) -> Pause | None:
+def _pause_of(rows: Rows) -> Pause | None:
     return Pause(rows[0][0], datetime.fromisoformat(rows[0][1]).astimezone(UTC)) if rows else None
-
-
-async def _read(database: aiosqlite.Connection) -> Pause | None:
-    await database.execute("PRAGMA journal_mode = WAL")
-    await database.execute("PRAGMA synchronous = FULL")
-    await database.execute(SCHEMA)
-    return _pause_of([(reason, paused_at) for reason, paused_at in await database.execute_fetchall(SELECT)])

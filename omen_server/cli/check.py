@@ -14,7 +14,8 @@ from contract.errors import ErrorDetails, Reason
 from ledger import Disk, LedgerError, LedgerSettings
 from ledger.files.layout import maybe_ledger_id
 from omen.v1.signal_service_pb2 import DESCRIPTOR
-from omen_server.pause import DELIVERY_FILE, PauseUnreadable, kept_pause
+from omen_server.delivery_file import DELIVERY_FILE, DeliveryFileUnreadable
+from omen_server.pause import kept_pause
 from omen_server.settings import OmenSettings
 from riskcast.v1.ingest_service_pb2 import IngestRequest
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
@@ -82,7 +83,7 @@ def delivery_of(directory: Path) -> Seen:
     """Raises ValueError, OSError."""
     try:
         pause = kept_pause(directory / DELIVERY_FILE)
-    except PauseUnreadable as error:
+    except DeliveryFileUnreadable as error:
         raise ValueError(str(error)) from error
     return f"paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC" if pause else "not paused", ()
 

@@ -11,7 +11,7 @@ import typer
 import omen_server.app
 import serving
 from ledger import FormatUnsupported, LedgerDamaged, LedgerError
-from omen_server.pause import PauseUnreadable
+from omen_server.delivery_file import DeliveryFileUnreadable
 from omen_server.settings import OmenSettings
 from serving.console import Exit, failures_told, run_command, say
 from serving.exposure import refuse_exposure, warn_of_exposure
@@ -33,7 +33,7 @@ def refusals() -> Iterator[None]:
     """What the ledger refuses becomes one line and an exit code."""
     try:
         yield
-    except (LedgerDamaged, FormatUnsupported, PauseUnreadable) as error:
+    except (LedgerDamaged, FormatUnsupported, DeliveryFileUnreadable) as error:
         say(str(error))
         raise typer.Exit(Exit.INTEGRITY) from error
     except LedgerError as error:

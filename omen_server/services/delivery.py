@@ -7,13 +7,17 @@ from typing import Any, TypeAlias
 import grpc
 
 from contract.checks import placed, text
-from contract.errors import invalid_signal, not_implemented, timestamp
+from contract.errors import invalid_signal, timestamp
 from contract.limits import OPERATOR_REASON_CHARS_MAX
 from ledger.times import bounded_moment_of
+from contract.pages import page_size_of
+from contract.queries import check_dead_letters, check_drop, check_redrive
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import delivery_service_pb2_grpc as pb_grpc
+from omen_server.dead_letters import DeadLetters, LetterFilter
 from omen_server.delivery import Delivery
 from omen_server.journal import Journal
+from omen_server.listed_letters import listed_letters, number_of_token, token_of_number
 from omen_server.pause import PauseSwitch
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -23,11 +27,18 @@ CHECK_REASON = text(OPERATOR_REASON_CHARS_MAX, least=1)
 
 class DeliveryService(pb_grpc.DeliveryServiceServicer):
     def __init__(
-        self, journal: Journal, delivery: Delivery, pause: PauseSwitch, *, now: Callable[[], datetime]
+        self,
+        journal: Journal,
+        delivery: Delivery,
+        pause: PauseSwitch,
+        letters: DeadLetters,
+        *,
+        now: Callable[[], datetime],
     ) -> None:
-        self._journal = journal
         self._delivery = delivery
         self._pause = pause
+        self._letters = letters
+        self._journal = journal
         self._now = now
 
     async def GetDeliveryState(
@@ -67,13 +78,31 @@ class DeliveryService(pb_grpc.DeliveryServiceServicer):
     async def ResumeDelivery(self, request: pb.ResumeDeliveryRequest, context: Context) -> pb.ResumeDeliveryResponse:
         return pb.ResumeDeliveryResponse(was_paused=await self._pause.resume())
 
-    def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
-        raise not_implemented("ListDeadLetters")
+    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
+        check_dead_letters(request)
+        picked = self._picked(request.filter)
+        size = page_size_of(request.page_size)
+        after = number_of_token(picked, request.page_token)
+        listed, last = await listed_letters(self._letters, self._journal, picked, after, size)
+        return pb.ListDeadLettersResponse(
+            dead_letters=listed, next_page_token=token_of_number(picked, last) if last else ""
+        )
 
-    def RedriveDeadLetters(
+    async def RedriveDeadLetters(
         self, request: pb.RedriveDeadLettersRequest, context: Context
     ) -> pb.RedriveDeadLettersResponse:
-        raise not_implemented("RedriveDeadLetters")
+        check_redrive(request)
+        count = await self._letters.redrive(self._picked(request.filter), self._now())
+        return pb.RedriveDeadLettersResponse(redriven_count=count)
 
-    def DropDeadLetters(self, request: pb.DropDeadLettersRequest, context: Context) -> pb.DropDeadLettersResponse:
-        raise not_implemented("DropDeadLetters")
+    async def DropDeadLetters(self, request: pb.DropDeadLettersRequest, context: Context) -> pb.DropDeadLettersResponse:
+        request.reason = request.reason.strip()
+        check_drop(request)
+        count = await self._letters.drop(self._picked(request.filter), request.reason, self._now())
+        return pb.DropDeadLettersResponse(dropped_count=count)
+
+    def _picked(self, asked: pb.DeadLetterFilter) -> LetterFilter:
+        """Positions of another ledger are those of no record here."""
+        mine = ("", self._journal.ledger_id)
+        positions = [(at.partition, at.sequence, at.segment_id) for at in asked.positions if at.ledger_id in mine]
+        return LetterFilter(tuple(positions) if asked.positions else None, asked.reason, asked.partition)

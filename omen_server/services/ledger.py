@@ -12,10 +12,11 @@ from contract.limits import OPERATOR_REASON_CHARS_MAX
 from contract.pages import key_of_token, page_size_of, page_token
 from ledger import PartitionInfo, SegmentInfo, SegmentState
 from ledger.checking.verify import Damage, Progress, Verified
-from ledger.positions import sequence_of
+from ledger.positions import IndexRange, sequence_of
 from ledger.times import bounded_moment_of
 from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import ledger_service_pb2_grpc as pb_grpc
+from omen_server.dead_letters import DeadLetters
 from omen_server.journal import Journal, partition_pruned, reads_answered
 from omen_server.records import ledger_record
 from omen_server.replay import replayed, sequences
@@ -32,8 +33,9 @@ CHECK_REASON = text(OPERATOR_REASON_CHARS_MAX)
 
 
 class LedgerService(pb_grpc.LedgerServiceServicer):
-    def __init__(self, journal: Journal, retention: Retention) -> None:
+    def __init__(self, journal: Journal, letters: DeadLetters, retention: Retention) -> None:
         self._journal = journal
+        self._letters = letters
         self._retention = retention
         self._verifying = asyncio.Semaphore(VERIFYING_MAX)
 
@@ -54,7 +56,12 @@ class LedgerService(pb_grpc.LedgerServiceServicer):
             ledger_id=self._journal.ledger_id,
             summary=self._summary(info),
             segments=[segment_message(segment) for segment in info.segments],
-            damaged_sequences=[run for segment in info.segments for run in damaged_sequences(segment)],
+            damaged_sequences=[sequence_range(segment, run) for segment in info.segments for run in segment.damaged],
+            dropped_sequences=[
+                sequence_range(segment, run)
+                for segment in info.segments
+                for run in self._letters.dropped(segment.segment_id).intervals
+            ],
             manifest_revision=info.seal.manifest_revision if info.seal else 0,
         )
 
@@ -161,8 +168,6 @@ def segment_message(segment: SegmentInfo) -> pb.Segment:
     )
 
 
-def damaged_sequences(segment: SegmentInfo) -> list[pb.SequenceRange]:
-    return [
-        pb.SequenceRange(first=sequence_of(segment.ordinal, first), last=sequence_of(segment.ordinal, last))
-        for first, last in segment.damaged
-    ]
+def sequence_range(segment: SegmentInfo, run: IndexRange) -> pb.SequenceRange:
+    first, last = run
+    return pb.SequenceRange(first=sequence_of(segment.ordinal, first), last=sequence_of(segment.ordinal, last))

@@ -10,9 +10,11 @@ from contract.identity import SIGNAL_ID
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from contract.pages import maybe_signal_key, page_size_of, signal_token
 from contract.queries import check_list_signals
+from ledger import Position
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1 import signal_service_pb2_grpc as pb_grpc
 from omen.v1.signal_event_pb2 import SignalEvent
+from omen_server.dead_letters import DeadLetters, place_of
 from omen_server.delivery import Delivery
 from omen_server.emission import Emitter, Wait, wait_of
 from omen_server.records import ledger_position
@@ -31,12 +33,19 @@ EMITTED_AT_ONCE = 4
 
 class SignalService(pb_grpc.SignalServiceServicer):
     def __init__(
-        self, emitter: Emitter, stored: StoredSignals, watching: Watching, delivery: Delivery, ledger_id: str
+        self,
+        emitter: Emitter,
+        stored: StoredSignals,
+        watching: Watching,
+        delivery: Delivery,
+        letters: DeadLetters,
+        ledger_id: str,
     ) -> None:
         self._emitter = emitter
         self._stored = stored
         self._watching = watching
         self._delivery = delivery
+        self._letters = letters
         self._ledger_id = ledger_id
 
     async def Emit(self, request: pb.EmitRequest, context: Context) -> pb.EmitResponse:
@@ -64,8 +73,14 @@ class SignalService(pb_grpc.SignalServiceServicer):
             event=event,
             stored_event=record.payload,
             position=ledger_position(self._ledger_id, record.position),
-            delivery_status=self._delivery.delivery_status(record.position),
+            delivery_status=self._delivery_status(record.position),
         )
+
+    def _delivery_status(self, position: Position) -> "pb.DeliveryStatus.ValueType":
+        """A dead letter is one even before RiskCast has been asked, and while it is sent again."""
+        if place_of(position) in self._letters:
+            return pb.DELIVERY_STATUS_DEAD_LETTER
+        return self._delivery.delivery_status(position)
 
     async def ListSignals(self, request: pb.ListSignalsRequest, context: Context) -> pb.ListSignalsResponse:
         check_list_signals(request)

@@ -108,9 +108,15 @@ STATED = {
     "omen.v1.PrunePartitionRequest": {"unsettled_reason": f"t most {limits.OPERATOR_REASON_CHARS_MAX} characters"},
     "omen.v1.PauseDeliveryRequest": {"reason": OPERATOR_REASON},
     "omen.v1.DropDeadLettersRequest": {"reason": OPERATOR_REASON},
-    "omen.v1.DeadLetterFilter": {"positions": FILTER},
+    "omen.v1.DeadLetterFilter": {
+        "positions": FILTER,
+        "reason": f"At most {limits.NAME_CHARS_MAX} printable ASCII characters",
+    },
     "riskcast.v1.IngestRequest": {"event": EVENT_BYTES},
-    "riskcast.v1.IngestHelloResult": {"settled": f"At most {limits.HELLO_RANGES_MAX} ranges"},
+    "riskcast.v1.IngestHelloResult": {
+        "settled": f"At most {limits.HELLO_RANGES_MAX} ranges",
+        "rejected": f"At most {limits.HELLO_REJECTED_MAX} records",
+    },
     "riskcast.v1.IngestHello": {"segments": f"At most {limits.HELLO_SEGMENTS_MAX}"},
     "omen.v1.Segment": {"segment_id": f"{limits.SEGMENT_ID_BYTES} random bytes"},
     "riskcast.v1.PartitionFinished": {"problems": f"At most {limits.RECONCILE_PROBLEMS_MAX}"},

@@ -29,9 +29,6 @@ NOT_THERE_YET = {
     "PipelineService.ProcessStream",
     "PipelineService.ListRejections",
     "PipelineService.GetMethodology",
-    "DeliveryService.ListDeadLetters",
-    "DeliveryService.RedriveDeadLetters",
-    "DeliveryService.DropDeadLetters",
     "StatsService.GetStats",
     "StatsService.ListActivity",
 }

@@ -19,7 +19,8 @@ import riskcast_server.cli
 import riskcast_server.cli.check
 from contract.scopes import Scope
 from omen_server.cli.check import delivery_of, ledger_of
-from omen_server.pause import open_pause_switch
+from omen_server.delivery_file import open_delivery_file
+from omen_server.pause import PauseSwitch
 from omen_server.settings import OmenSettings
 from riskcast_server.settings import RiskcastSettings
 from serving.checks import Check, Outcome, Seen, checked
@@ -147,7 +148,8 @@ async def test_a_ledger_and_whether_it_is_paused_are_told_beside_its_server_and_
     assert contents(tmp_path) == before
     ledger_id = json.loads(before["ledger.json"])["ledger_id"]
     assert during == after == ((ledger_id, ()), ("not paused", ()))
-    async with open_pause_switch(tmp_path / "delivery.db") as switch:
+    async with open_delivery_file(tmp_path / "delivery.db") as file:
+        switch = await PauseSwitch.of(file)
         await switch.pause("maintenance", datetime(2026, 1, 29, 12, tzinfo=UTC))
         paused = delivery_of(tmp_path)
     assert paused == delivery_of(tmp_path) == ("paused since 2026-01-29 12:00 UTC", ())

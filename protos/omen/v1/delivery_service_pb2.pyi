@@ -390,7 +390,7 @@ class DeadLetterFilter(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Only this reason, for example "INVALID_SIGNAL". Optional."""
+    """Only this reason, for example "INVALID_SIGNAL". Optional. At most 64 printable ASCII characters."""
     partition: _builtins.str
     """Only this partition. Optional."""
     @_builtins.property

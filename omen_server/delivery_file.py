@@ -1,0 +1,141 @@
+"""delivery.db, beside the ledger: whether delivery is paused, and the dead letters. One file, one connection.
+
+Nothing of it is needed to deliver: without it nothing is paused, and RiskCast's hello names the records that were
+rejected. What only it knows are pauses and what an operator gave up.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import aiosqlite
+import structlog
+
+from contract.errors import ContractError, Reason
+from serving.files import read_regular
+
+T = TypeVar("T")
+Rows = Sequence[tuple[Any, ...]]
+
+DELIVERY_FILE = "delivery.db"  # in the directory of the ledger
+SCHEMA_VERSION = 1  # the file's user_version; 0 is a new file, or one from before it had dead letters
+RETRY_DELAY_S = 5.0
+
+# Times of dead letters are microseconds since the epoch. AUTOINCREMENT: a number names one dead letter for ever, and a
+# page begins behind it.
+SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS pause (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    reason TEXT NOT NULL,
+    paused_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS dead_letters (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    partition TEXT NOT NULL,
+    segment_id BLOB NOT NULL,
+    segment_ordinal INTEGER NOT NULL,
+    record_index INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    rejection BLOB NOT NULL, -- omen.v1.ItemError
+    attempt_count INTEGER NOT NULL,
+    first_rejected_at INTEGER NOT NULL,
+    last_rejected_at INTEGER NOT NULL,
+    redrive_requested_at INTEGER, -- while it is to be sent again
+    drop_reason TEXT NOT NULL DEFAULT '',
+    dropped_at INTEGER,
+    UNIQUE (segment_id, record_index),
+    CHECK (redrive_requested_at IS NULL OR dropped_at IS NULL)
+) STRICT;
+CREATE INDEX IF NOT EXISTS dead_letters_by_place ON dead_letters (partition, segment_ordinal, record_index);
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class DeliveryFileUnreadable(Exception):
+    """delivery.db is not what this program wrote. One line for the operator, who may move the file aside."""
+
+
+class DeliveryFile:
+    """Made by `open_delivery_file`. Whoever must not be interrupted halfway shields itself."""
+
+    def __init__(self, path: Path, database: aiosqlite.Connection) -> None:
+        self._path = path
+        self._database = database
+
+    async def load(self, sql: str, read: Callable[[Rows], T]) -> T:
+        """What is in it at the start. Raises DeliveryFileUnreadable, also when `read` raises ValueError."""
+        with _readable(self._path):
+            return read(list(map(tuple, await self._database.execute_fetchall(sql))))
+
+    async def execute(self, sql: str, values: Sequence[object] = ()) -> Rows:
+        """One statement, which is one transaction, on disk when this returns; the rows it gives.
+
+        Raises ContractError LEDGER_UNAVAILABLE when the disk refuses, or the file.
+        """
+        try:
+            return list(map(tuple, await self._database.execute_fetchall(sql, values)))
+        except sqlite3.Error as error:
+            log.error("delivery_file_refused", error=str(error))
+            message = "delivery.db cannot be used now"
+            raise ContractError(Reason.LEDGER_UNAVAILABLE, message, retry_delay_s=RETRY_DELAY_S) from error
+
+
+@asynccontextmanager
+async def open_delivery_file(path: Path) -> AsyncIterator[DeliveryFile]:
+    """Made where it is missing, brought up to date where it is older. Raises DeliveryFileUnreadable."""
+    async with aiosqlite.connect(path, isolation_level=None) as database:  # each statement commits by itself
+        with _readable(path):
+            await _prepare(database)
+        yield DeliveryFile(path, database)
+
+
+def kept(path: Path, table: str, sql: str, read: Callable[[Rows], T]) -> T:
+    """What `load` would give, from a file that is left as it is; of no rows while there is none, or no such table.
+
+    Raises DeliveryFileUnreadable, and OSError for a FIFO.
+    """
+    if not path.exists():
+        return read([])
+    read_regular(path, 0)
+    # Without a log nobody has it open, and SQLite is to make none.
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
+    with (
+        _readable(path),
+        closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as database,
+    ):
+        _check_version(database.execute("PRAGMA user_version").fetchone()[0])
+        is_made = database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        return read(database.execute(sql).fetchall() if is_made else [])
+
+
+async def _prepare(database: aiosqlite.Connection) -> None:
+    await database.execute("PRAGMA journal_mode = WAL")
+    await database.execute("PRAGMA synchronous = FULL")
+    [(version,)] = await database.execute_fetchall("PRAGMA user_version")
+    _check_version(version)
+    [(found,)] = await database.execute_fetchall("PRAGMA quick_check(1)")
+    if found != "ok":
+        raise ValueError(found)
+    if version < SCHEMA_VERSION:
+        await database.executescript(SCHEMA)
+
+
+def _check_version(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise ValueError(f"it has schema version {version}; this program knows {SCHEMA_VERSION}: upgrade it")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, ValueError) as error:
+        what = "whether delivery is paused, and which dead letters there are, cannot be read"
+        raise DeliveryFileUnreadable(f"{path}: {what}: {error}") from error
