@@ -7,7 +7,7 @@ import typer
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from ledger.format import FORMAT_VERSION
-from omen_server.cli import check, delivery, intake, ledger, retention, serve, signals, upkeep
+from omen_server.cli import check, dead_letters, delivery, intake, ledger, retention, serve, signals, upkeep
 from omen_server.demo.command import demo
 from omen_server.domain import RULESET_VERSION
 from omen_server.settings import OmenSettings
@@ -29,6 +29,9 @@ ledger.app.command("seal")(upkeep.seal)
 ledger.app.command("backup")(upkeep.backup)
 ledger.app.command("prune")(retention.prune)
 app.add_typer(ledger.app, name="ledger")
+delivery.app.command("dead-letters")(dead_letters.dead_letters)
+delivery.app.command("redrive")(dead_letters.redrive)
+delivery.app.command("drop")(dead_letters.drop)
 app.add_typer(delivery.app, name="delivery")
 app.add_typer(signals.app, name="signal")
 app.add_typer(keys_app(OmenSettings), name="keys")
