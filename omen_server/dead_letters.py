@@ -24,9 +24,9 @@ from contract.errors import timestamp
 from ledger import Position
 from ledger.positions import RECORD_INDEX_MAX, sequence_of
 from omen.v1.signal_service_pb2 import ItemError
+from omen_server.appends import Place, place_of
 from omen_server.delivery_file import DeliveryFile, Rows
 
-Place = tuple[bytes, int]  # segment_id, record index
 OnRedrive = Callable[[Sequence[Position]], None]
 
 PLACES_LOGGED_MAX = 5  # of what can be thousands
@@ -129,6 +129,9 @@ class DeadLetters:
     def redriving(self) -> Collection[Place]:
         """To be sent although RiskCast has settled them."""
         return self._redriving
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
 
     def __contains__(self, place: Place) -> bool:
         segment_id, index = place
@@ -233,10 +236,6 @@ class DeadLetters:
             self._redriving.add(place)
         else:
             self._redriving.discard(place)
-
-
-def place_of(position: Position) -> Place:
-    return position.segment_id, position.record_index
 
 
 def _state(redrive_requested_at: int | None, dropped_at: int | None) -> LetterState:

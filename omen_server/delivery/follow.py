@@ -11,7 +11,7 @@ back, what somebody still waits for is sent again, settled or not, because the a
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import structlog
@@ -24,6 +24,7 @@ from ledger.format import frame_bytes
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.delivery_service_pb2 import BreakerState, DeliveryPhase
 from omen_server.appends import Append, Place
+from omen_server.dead_letters import DeadLetters
 from omen_server.delivery.backlog import Backlog, Run, Segment
 from omen_server.delivery.contact import Contact
 from omen_server.delivery.line import Line
@@ -55,9 +56,9 @@ class Delivery:
         waiting: WaitingRoom,
         recent: RecentSignals,
         pause: PauseSwitch,
+        letters: DeadLetters,
         *,
         now: Callable[[], datetime],
-        redriving: Callable[[], Iterator[Place]] = lambda: iter(()),
         metrics: DeliveryMetrics | None = None,
     ) -> None:
         self._journal = journal
@@ -67,8 +68,8 @@ class Delivery:
         self._waiting = waiting
         self._recent = recent
         self._pause = pause
+        self._letters = letters
         self._now = now
-        self._redriving = redriving
         self._metrics = metrics or DeliveryMetrics()
         self._clock = asyncio.get_running_loop().time
         self._segments: dict[bytes, Segment] = {}
@@ -150,18 +151,20 @@ class Delivery:
                     Coverage.spanning(info.damaged),
                 )
         self._journal.follow(self._on_durable)
+        self._letters.follow(self._send_again)
 
     def forget(self, partition: str) -> None:
         """What it held was given up: the next hello does not ask for it, and nothing of it is sent."""
         held = self._segments.values()
         self._segments = {each.segment_id: each for each in held if each.partition != partition}
 
-    def send_again(self, position: Position) -> None:
-        """A record that RiskCast has settled is to be sent once more; before the next hello that is seen to there."""
-        segment = self._segments.get(position.segment_id)
-        if segment is not None and self._maybe_backlog is not None:
-            self._maybe_backlog.ask_again(segment, position.record_index)
-            self._work.set()
+    def _send_again(self, positions: Sequence[Position]) -> None:
+        """RiskCast has settled these, and is to be sent them once more; without a stream the next hello sees to it."""
+        for position in positions:
+            segment = self._segments.get(position.segment_id)
+            if segment is not None and self._maybe_backlog is not None:
+                self._maybe_backlog.ask_again(segment, position.record_index)
+        self._work.set()
 
     async def _deliver(self) -> None:
         """Streams one after the other, with patience."""
@@ -185,10 +188,13 @@ class Delivery:
 
     async def _greet(self, stream: RiskCastStream) -> Backlog:
         """Everything is compared in each hello: a RiskCast restored from an older copy shows there."""
-        settled = await stream.hello(self._newest_segments())
+        told = await stream.hello(self._newest_segments())
         self._contact.greeted()
         self._metrics.stream_opened()
-        backlog = Backlog(self._segments.values(), settled, (*self._waiting.awaited(), *self._redriving()))
+        # A record is settled as rejected before it is a dead letter here, and delivery.db may be lost or old.
+        unknown = places_of(self._letters.unknown(told.rejected))
+        asked_for = (*self._waiting.awaited(), *self._letters.redriving, *unknown)
+        backlog = Backlog(self._segments.values(), told.settled, asked_for)
         self._maybe_backlog = backlog
         self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self._waiting.open()
@@ -313,6 +319,12 @@ class Delivery:
         if drain_s <= BEHIND_S:
             return ""
         return f"RiskCast is {backlog.record_count} records behind, some {drain_s:.1f} s"
+
+
+def places_of(records: Mapping[bytes, Coverage]) -> Iterator[Place]:
+    for segment_id, indexes in records.items():
+        for first, last in indexes.intervals:
+            yield from ((segment_id, index) for index in range(first, last + 1))
 
 
 def note_unreadable(run: Run, last: int, records: Sequence[Record]) -> None:

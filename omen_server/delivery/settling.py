@@ -1,17 +1,17 @@
 """What the outcomes of a message mean: for whoever waits, for repeats of the same signals, and for the ledger."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
 
 import structlog
 
 from contract.errors import ContractError, timestamp
-from ledger import Position, Record
+from ledger import Record
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.signal_event_pb2 import SignalEvent
-from omen_server.appends import Append, Place, Request, place_of
+from omen_server.appends import Append, Request, place_of
 from omen_server.conflict import widened
+from omen_server.dead_letters import DeadLetters, Rejected
 from omen_server.journal import Journal
 from omen_server.outcome import Outcome
 from omen_server.pause import PauseSwitch
@@ -32,26 +32,6 @@ Result = tuple[Record, ingest_pb.RecordResult]
 log = structlog.get_logger(__name__)
 
 
-class Rejected(NamedTuple):
-    """A record that RiskCast will not take as it is."""
-
-    position: Position
-    error: signal_pb.ItemError
-    at: datetime
-
-
-class DeadLetters(Protocol):
-    """Where rejected records are kept."""
-
-    redriving: Collection[Place]  # to be sent though RiskCast has settled them
-
-    async def record(self, rejections: Sequence[Rejected]) -> None:
-        """Durable when it returns. Raises ContractError."""
-
-    async def resolved(self, places: Sequence[Place]) -> None:
-        """RiskCast took them after all. Raises ContractError."""
-
-
 class Settling:
     """`settle` each message, in the order of the messages."""
 
@@ -61,14 +41,14 @@ class Settling:
         waiting: WaitingRoom,
         recent: RecentSignals,
         pause: PauseSwitch,
-        maybe_letters: DeadLetters | None,
+        letters: DeadLetters,
         now: Callable[[], datetime],
     ) -> None:
         self._journal = journal
         self._waiting = waiting
         self._recent = recent
         self._pause = pause
-        self._maybe_letters = maybe_letters
+        self._letters = letters
         self._now = now
         self._rejections_in_a_row = 0
 
@@ -83,8 +63,8 @@ class Settling:
                 self._accept(record, result.ack_id, status)
             else:
                 refused.append((record, result))
-        if self._maybe_letters is not None and self._maybe_letters.redriving:
-            await self._resolve(self._maybe_letters, results)
+        if self._letters:  # mostly there are none
+            await self._letters.resolved(place_of(record.position) for record, result in results if is_taken(result))
         if refused:
             await self._refuse(refused)
         await self._count_rejections(results)
@@ -110,12 +90,11 @@ class Settling:
             [answer] = await request.answered(None)
             if isinstance(answer, ContractError):
                 raise answer
+        await self._letters.resolved(place_of(record.position) for record, _ in again)
 
     async def _reject(self, rejected: Sequence[Result]) -> None:
-        if self._maybe_letters is not None:
-            at = self._now()
-            letters = [Rejected(record.position, result.error, at) for record, result in rejected]
-            await self._maybe_letters.record(letters)
+        at = self._now()
+        await self._letters.record(Rejected(record.position, result.error, at) for record, result in rejected)
         for record, result in rejected:
             at_place = {"partition": record.position.partition, "sequence": record.position.sequence}
             log.error("record_rejected", reason=result.error.reason, **at_place, **names_of(record.payload))
@@ -136,11 +115,6 @@ class Settling:
         self._journal.append([Append(payload, now, wide.signal_id, hash_, request, maybe_stands_for=maybe_waiting)])
         return request
 
-    async def _resolve(self, letters: DeadLetters, results: Sequence[Result]) -> None:
-        taken = (place_of(record.position) for record, result in results if result.outcome in STATUSES)
-        if resolved := [place for place in taken if place in letters.redriving]:
-            await letters.resolved(resolved)
-
     async def _count_rejections(self, results: Sequence[Result]) -> None:
         """The pause is durable, and names the last reason."""
         for _, result in results:
@@ -152,6 +126,10 @@ class Settling:
                 reason += result.error.reason or "no reason given"
                 log.error("delivery_paused", reason=reason)
                 await self._pause.pause(reason, self._now())
+
+
+def is_taken(result: ingest_pb.RecordResult) -> bool:
+    return result.outcome in STATUSES
 
 
 def maybe_widened(record: Record) -> SignalEvent | None:

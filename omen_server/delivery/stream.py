@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import grpc
 
@@ -12,6 +12,7 @@ from contract.coverage import Coverage
 from contract.errors import ErrorDetails
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from ledger import Ledger, Record, SegmentCursor
+from omen.v1.ledger_record_pb2 import SegmentRanges
 from omen_server.delivery.backlog import Run, Segment
 from omen_server.delivery.line import Line
 from omen_server.journal import Journal
@@ -69,6 +70,13 @@ class Disconnected(Exception):
         return self.cause in (NO_HELLO, NO_ANSWER)
 
 
+class Told(NamedTuple):
+    """What RiskCast has settled, by segment_id, and which of that it rejected."""
+
+    settled: dict[bytes, Coverage]
+    rejected: dict[bytes, Coverage]
+
+
 class RiskCastStream:
     """An async context manager; leaving it ends the call."""
 
@@ -90,8 +98,8 @@ class RiskCastStream:
     ) -> None:
         self._call.cancel()
 
-    async def hello(self, segments: Sequence[Segment]) -> dict[bytes, Coverage]:
-        """Ask what of these segments is settled, by segment_id."""
+    async def hello(self, segments: Sequence[Segment]) -> Told:
+        """Ask what of these segments is settled."""
         hello = pb.IngestHello(
             ledger_id=self._journal.ledger_id,
             segments=[
@@ -103,10 +111,7 @@ class RiskCastStream:
         if response.WhichOneof("message") != "hello":
             raise Disconnected("RiskCast did not answer the hello with a hello")
         try:
-            return {
-                settled.segment_id: Coverage.spanning((run.first, run.last) for run in settled.ranges)
-                for settled in response.hello.settled
-            }
+            return Told(coverages(response.hello.settled), coverages(response.hello.rejected))
         except ValueError as error:
             raise Disconnected(f"RiskCast answered the hello with what is {error}") from error
 
@@ -208,6 +213,11 @@ class RiskCastStream:
         records = self._cursor[1].read(run.last - run.first + 1, bytes_max)
         # Stepping over what is damaged, it may have gone beyond the run.
         return [record for record in records if record.position.record_index <= run.last]
+
+
+def coverages(told: Iterable[SegmentRanges]) -> dict[bytes, Coverage]:
+    """ValueError for what is no range of indexes."""
+    return {each.segment_id: Coverage.spanning((run.first, run.last) for run in each.ranges) for each in told}
 
 
 def disconnected(code: grpc.StatusCode, details: str | None, metadata: grpc.aio.Metadata | None) -> Disconnected:

@@ -9,9 +9,9 @@ import grpc
 from contract.checks import placed, text
 from contract.errors import invalid_signal, timestamp
 from contract.limits import OPERATOR_REASON_CHARS_MAX
-from ledger.times import bounded_moment_of
 from contract.pages import page_size_of
 from contract.queries import check_dead_letters, check_drop, check_redrive
+from ledger.times import bounded_moment_of
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import delivery_service_pb2_grpc as pb_grpc
 from omen_server.dead_letters import DeadLetters, LetterFilter

@@ -14,7 +14,8 @@ from ledger import Position
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1 import signal_service_pb2_grpc as pb_grpc
 from omen.v1.signal_event_pb2 import SignalEvent
-from omen_server.dead_letters import DeadLetters, place_of
+from omen_server.appends import place_of
+from omen_server.dead_letters import DeadLetters
 from omen_server.delivery import Delivery
 from omen_server.emission import Emitter, Wait, wait_of
 from omen_server.records import ledger_position

@@ -16,7 +16,8 @@ from contract.errors import ContractError, Reason
 from ledger import Position
 from ledger.positions import sequence_of
 from omen.v1.signal_service_pb2 import FieldViolation, ItemError
-from omen_server.dead_letters import DeadLetter, DeadLetters, LetterFilter, Rejected, place_of
+from omen_server.appends import place_of
+from omen_server.dead_letters import DeadLetter, DeadLetters, LetterFilter, Rejected
 from omen_server.delivery_file import DeliveryFileUnreadable, open_delivery_file
 from omen_server.pause import PauseSwitch, kept_pause
 
