@@ -23,14 +23,14 @@ from ledger import LedgerReader, Position, Record
 from ledger.format import frame_bytes
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.delivery_service_pb2 import BreakerState, DeliveryPhase
-from omen_server.appends import Append, Place
+from omen_server.appends import Append, Place, place_of
 from omen_server.dead_letters import DeadLetters
 from omen_server.delivery.backlog import Backlog, Run, Segment
 from omen_server.delivery.contact import Contact
 from omen_server.delivery.line import Line
 from omen_server.delivery.newest import Newest
 from omen_server.delivery.pace import Pace
-from omen_server.delivery.settling import Settling
+from omen_server.delivery.settling import Result, Settling
 from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream
 from omen_server.journal import Durable, Journal
 from omen_server.metrics import LEDGER, DeliveryMetrics
@@ -164,7 +164,7 @@ class Delivery:
             segment = self._segments.get(position.segment_id)
             if segment is not None and self._maybe_backlog is not None:
                 self._maybe_backlog.ask_again(segment, position.record_index)
-        self._work.set()
+                self._work.set()
 
     async def _deliver(self) -> None:
         """Streams one after the other, with patience."""
@@ -256,6 +256,7 @@ class Delivery:
             except ContractError as error:  # the next hello shows what is still missing
                 raise Disconnected(str(error), retry_delay_s=error.retry_delay_s or 0.0, cause=LEDGER) from error
             backlog.answer()
+            self._send_again(asked_meanwhile(self._letters, results))
             self._pace.answered(self._clock(), is_more_under_way=stream.is_waiting)
             self._work.set()
             self._contact.answered()
@@ -319,6 +320,13 @@ class Delivery:
         if drain_s <= BEHIND_S:
             return ""
         return f"RiskCast is {backlog.record_count} records behind, some {drain_s:.1f} s"
+
+
+def asked_meanwhile(letters: DeadLetters, results: Sequence[Result]) -> list[Position]:
+    """What somebody has redriven while the answer that rejected it was being dealt with."""
+    if not letters.redriving:
+        return []
+    return [record.position for record, _ in results if place_of(record.position) in letters.redriving]
 
 
 def places_of(records: Mapping[bytes, Coverage]) -> Iterator[Place]:
