@@ -15,6 +15,7 @@ from omen.v1 import (
     signal_service_pb2,
     stats_service_pb2,
 )
+from omen_server.dead_letters import LetterState
 from omen_server.metrics import BREAKER_STATES, CAUSES, PARTITION_STATES, PHASES, REFUSALS
 from riskcast.v1 import ingest_service_pb2, reconcile_service_pb2
 from riskcast.v1 import signal_service_pb2 as stored_pb
@@ -54,7 +55,7 @@ VALUES = {
     "path": {*PATHS.values()},
     "reason": {*Reason},
     "status": {*COMPARED.values(), SKIPPED, DRY_RUN, CUT},
-    "state": {*PARTITION_STATES, *BREAKER_STATES.values()},
+    "state": {*PARTITION_STATES, *BREAKER_STATES.values(), *LetterState},
     "cause": {*CAUSES},
     "phase": {*PHASES.values()},
     "file": {"database", "log"},
