@@ -11,9 +11,14 @@ import riskcast_server.ingest
 from contract.errors import Violation, invalid_signal
 from contract.validation import check_event
 from omen.v1 import delivery_service_pb2 as pb
+from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.ledger_record_pb2 import LedgerPosition
 from omen.v1.signal_event_pb2 import SignalEvent
+from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.running import DEADLINE_S, Omen, Riskcast, closed_port, omen, riskcast
+
+ERROR = signal_pb.ItemError(code=3, reason="INVALID_SIGNAL", message="no")
+NO = ingest_pb.RecordResult(outcome=ingest_pb.RECORD_OUTCOME_REJECTED, error=ERROR)
 
 
 class Door:

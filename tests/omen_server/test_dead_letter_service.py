@@ -1,25 +1,21 @@
 """The life of a dead letter between both servers: rejected, listed, redriven, dropped, and found again when lost."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contract.errors import ContractError, Reason
-from contract.limits import PAGE_BYTES_MAX
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import ledger_service_pb2 as ledger_pb
 from omen.v1 import signal_service_pb2 as signal_pb
-from omen.v1.ledger_record_pb2 import IndexRange, LedgerPosition, SegmentRanges
+from omen.v1.ledger_record_pb2 import IndexRange, SegmentRanges
 from omen_server.dead_letters import DeadLetters
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
-from tests.ledger.faults import flip_byte, segment_of
-from tests.omen_server.letters import Door, attempts, both, drop, ids, listed, page, redrive, short
+from tests.omen_server.letters import NO, Door, attempts, both, drop, listed, redrive, short
 from tests.omen_server.running import (
     DEADLINE_S,
     DELIVERED,
@@ -29,15 +25,12 @@ from tests.omen_server.running import (
     closed_port,
     event,
     omen,
-    refusal,
     riskcast,
 )
 from tests.omen_server.scripted_riskcast import Peer, Requests, answering, hello, outcomes, peer_of, stored
 from tests.riskcast_server.running import Client
 
 BAD = "Will it be refused?"
-ERROR = signal_pb.ItemError(code=3, reason="INVALID_SIGNAL", message="no")
-NO = ingest_pb.RecordResult(outcome=ingest_pb.RECORD_OUTCOME_REJECTED, error=ERROR)
 
 
 @pytest.fixture
@@ -306,127 +299,3 @@ async def test_a_riskcast_restored_from_an_older_copy_that_now_takes_a_dead_lett
     async with riskcast(tmp_path / "older db") as store, omen(tmp_path / "ledger", store.port) as server:
         await until_listed(server)
         assert await store.count() == 1
-
-
-async def rejected(server: Omen, *numbers: int) -> list[LedgerPosition]:
-    return [(await server.emit(event(number))).position for number in numbers]
-
-
-async def test_pages_go_on_where_the_one_before_ended_and_a_token_is_good_for_its_filter_alone(tmp_path: Path) -> None:
-    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
-        positions = await rejected(server, *range(1, 8))
-        first = await page(server, page_size=3)
-        second = await page(server, page_size=3, page_token=first.next_page_token)
-        third = await page(server, page_size=3, page_token=second.next_page_token)
-        pages = [*first.dead_letters, *second.dead_letters, *third.dead_letters]
-        assert [letter.record.position for letter in pages] == positions
-        assert (len(first.dead_letters), len(third.dead_letters), third.next_page_token) == (3, 1, "")
-        whole = await page(server, page_size=7)
-        assert (len(whole.dead_letters), whole.next_page_token) == (7, "")
-        other = {"filter": pb.DeadLetterFilter(reason="INVALID_SIGNAL"), "page_token": first.next_page_token}
-        for asked in (other, {"page_token": "mistyped"}, {"page_token": first.next_page_token[:-4]}):
-            error = await refusal(page(server, **asked))
-            assert error.reason == Reason.INVALID_PAGE_TOKEN
-
-
-async def test_a_page_ends_at_1_mib_and_nothing_is_left_out(tmp_path: Path) -> None:
-    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
-        for number in range(20):
-            large = event(number)
-            large.canonical_observation = b"c" * 60_000
-            large.ClearField("input_event_hash")
-            large.signal.description = "ä" * 5000
-            await server.emit(large)
-        first = await page(server)
-        rest = await page(server, page_token=first.next_page_token)
-    assert 10 < len(first.dead_letters) < 20
-    assert len(first.dead_letters) + len(rest.dead_letters) == 20
-    assert first.ByteSize() <= PAGE_BYTES_MAX + 1024
-    assert len(set(ids([*first.dead_letters, *rest.dead_letters]))) == 20
-
-
-def flip_payload(segment: Path, part: bytes) -> None:
-    flip_byte(segment, segment.read_bytes().index(part))
-
-
-async def test_a_record_that_cannot_be_read_any_more_is_listed_without_its_event(tmp_path: Path) -> None:
-    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
-        position, intact = await rejected(server, 1, 2)
-    flip_payload(segment_of(tmp_path, partition=position.partition), b"market:1")
-    async with omen(tmp_path, closed_port()) as server:
-        damaged, other = await listed(server)
-        assert await drop(server, "its bytes are gone", positions=[position]) == 1
-    assert (damaged.record.position, damaged.record.event) == (position, b"")
-    assert not damaged.record.HasField("written_at")
-    assert damaged.rejection == ERROR
-    assert (other.record.position, bool(other.record.event)) == (intact, True)
-
-
-def of_another_file(ledger: Path) -> None:
-    with closing(sqlite3.connect(ledger / "delivery.db")) as connection, connection:
-        connection.execute("UPDATE dead_letters SET segment_id = zeroblob(16)")
-
-
-async def test_a_dead_letter_of_a_file_that_the_ledger_has_no_longer_is_not_shown_with_what_has_its_name_now(
-    tmp_path: Path,
-) -> None:
-    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
-        [position] = await rejected(server, 1)
-    of_another_file(tmp_path)
-    async with omen(tmp_path, closed_port()) as server:
-        [letter] = await listed(server)
-        assert (letter.record.position.sequence, letter.record.event) == (position.sequence, b"")
-        assert await redrive(server, partition=position.partition) == 1
-
-
-@pytest.mark.parametrize(
-    ("picked", "field"),
-    [
-        ({}, "filter"),
-        ({"positions": [LedgerPosition(partition="2026-01-29")]}, "filter.positions[0].sequence"),
-        ({"positions": [LedgerPosition(sequence=1 << 32 | 1)]}, "filter.positions[0].partition"),
-        (
-            {"positions": [LedgerPosition(partition="2026-01-29", sequence=1 << 32 | 1, segment_id=b"short")]},
-            "filter.positions[0].segment_id",
-        ),
-        ({"positions": [LedgerPosition(partition="2026-01-29", sequence=1 << 32 | 1)] * 257}, "filter.positions"),
-        ({"reason": "R" * 65}, "filter.reason"),
-        ({"reason": "é"}, "filter.reason"),
-        ({"partition": "yesterday"}, "filter.partition"),
-    ],
-)
-async def test_a_filter_that_is_empty_or_bad_picks_nothing_and_is_refused_by_name(
-    tmp_path: Path, picked: dict[str, Any], field: str
-) -> None:
-    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
-        await rejected(server, 1)
-        calls = [redrive(server, **picked), drop(server, "given up", **picked)]
-        for call in [*calls, listed(server, filter=pb.DeadLetterFilter(**picked))] if picked else calls:
-            error = await refusal(call)
-            assert error.reason == Reason.INVALID_SIGNAL
-            assert [violation.field for violation in error.violations] == [field]
-        [letter] = await listed(server)
-        assert (letter.attempt_count, letter.drop_reason) == (1, "")
-
-
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "a\0b"])
-async def test_dropping_needs_a_reason_of_at_most_500_characters(tmp_path: Path, reason: str) -> None:
-    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
-        [position] = await rejected(server, 1)
-        error = await refusal(drop(server, reason, positions=[position]))
-        assert [violation.field for violation in error.violations] == ["reason"]
-        assert (await listed(server))[0].drop_reason == ""
-
-
-async def test_a_position_of_another_ledger_or_file_picks_no_dead_letter_of_this_one(tmp_path: Path) -> None:
-    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
-        [position] = await rejected(server, 1)
-        for changed in ({"ledger_id": "0c3f9a52-5d57-4f43-9a5d-6a1f4be0c7d3"}, {"segment_id": bytes(16)}):
-            other = LedgerPosition()
-            other.CopyFrom(position)
-            for name, value in changed.items():
-                setattr(other, name, value)
-            assert await redrive(server, positions=[other]) == 0
-            assert await drop(server, "given up", positions=[other]) == 0
-            assert await listed(server, filter=pb.DeadLetterFilter(positions=[other])) == []
-        assert await drop(server, "given up", positions=[position]) == 1
