@@ -1,7 +1,9 @@
 """Which records of a segment are settled: closed ranges of record indexes, counted from 1."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Self
 
 Interval = tuple[int, int]
@@ -43,6 +45,10 @@ class Coverage:
     def count(self) -> int:
         """How many indexes it holds."""
         return sum(last - first + 1 for first, last in self.intervals)
+
+    def __contains__(self, index: int) -> bool:
+        at = bisect_right(self.intervals, index, key=itemgetter(0)) - 1
+        return at >= 0 and index <= self.intervals[at][1]
 
     def __or__(self, other: "Coverage") -> "Coverage":
         return Coverage.spanning((*self.intervals, *other.intervals))

@@ -138,4 +138,4 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, ValueError) as error:
         what = "whether delivery is paused, and which dead letters there are, cannot be read"
-        raise DeliveryFileUnreadable(f"{path}: {what}: {error}") from error
+        raise DeliveryFileUnreadable(f"{path}: {what}: {' '.join(str(error).split())}") from error

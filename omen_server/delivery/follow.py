@@ -11,7 +11,7 @@ back, what somebody still waits for is sent again, settled or not, because the a
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 import structlog
@@ -23,9 +23,9 @@ from ledger import LedgerReader, Position, Record
 from ledger.format import frame_bytes
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.delivery_service_pb2 import BreakerState, DeliveryPhase
-from omen_server.appends import Append, Place, place_of
+from omen_server.appends import Append, place_of
 from omen_server.dead_letters import DeadLetters
-from omen_server.delivery.backlog import Backlog, Run, Segment
+from omen_server.delivery.backlog import NOTHING, Backlog, Run, Segment
 from omen_server.delivery.contact import Contact
 from omen_server.delivery.line import Line
 from omen_server.delivery.newest import Newest
@@ -191,10 +191,11 @@ class Delivery:
         told = await stream.hello(self._newest_segments())
         self._contact.greeted()
         self._metrics.stream_opened()
+        self._settling.greeted(told.rejected)
         # A record is settled as rejected before it is a dead letter here, and delivery.db may be lost or old.
-        unknown = places_of(self._letters.unknown(told.rejected))
-        asked_for = (*self._waiting.awaited(), *self._letters.redriving, *unknown)
-        backlog = Backlog(self._segments.values(), told.settled, asked_for)
+        unknown = self._letters.unknown(told.rejected)
+        settled = {segment_id: done - unknown.get(segment_id, NOTHING) for segment_id, done in told.settled.items()}
+        backlog = Backlog(self._segments.values(), settled, (*self._waiting.awaited(), *self._letters.redriving))
         self._maybe_backlog = backlog
         self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self._waiting.open()
@@ -327,12 +328,6 @@ def asked_meanwhile(letters: DeadLetters, results: Sequence[Result]) -> list[Pos
     if not letters.redriving:
         return []
     return [record.position for record, _ in results if place_of(record.position) in letters.redriving]
-
-
-def places_of(records: Mapping[bytes, Coverage]) -> Iterator[Place]:
-    for segment_id, indexes in records.items():
-        for first, last in indexes.intervals:
-            yield from ((segment_id, index) for index in range(first, last + 1))
 
 
 def note_unreadable(run: Run, last: int, records: Sequence[Record]) -> None:

@@ -1,15 +1,16 @@
 """What the outcomes of a message mean: for whoever waits, for repeats of the same signals, and for the ledger."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
+from contract.coverage import Coverage
 from contract.errors import ContractError, timestamp
 from ledger import Record
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.signal_event_pb2 import SignalEvent
-from omen_server.appends import Append, Request, place_of
+from omen_server.appends import Append, Place, Request, place_of
 from omen_server.conflict import widened
 from omen_server.dead_letters import DeadLetters, Rejected
 from omen_server.journal import Journal
@@ -26,6 +27,8 @@ STATUSES = {
     ingest_pb.RECORD_OUTCOME_STORED: signal_pb.EMISSION_STATUS_DELIVERED,
     ingest_pb.RECORD_OUTCOME_DUPLICATE: signal_pb.EMISSION_STATUS_DUPLICATE,
 }
+
+NOTHING = Coverage()
 
 Result = tuple[Record, ingest_pb.RecordResult]
 
@@ -50,13 +53,19 @@ class Settling:
         self._pause = pause
         self._letters = letters
         self._now = now
+        self._rejected_before: Mapping[bytes, Coverage] = {}
         self._rejections_in_a_row = 0
+
+    def greeted(self, rejected: Mapping[bytes, Coverage]) -> None:
+        """RiskCast's hello told what it had rejected by then, by segment."""
+        self._rejected_before = rejected
 
     async def settle(self, results: Sequence[Result]) -> None:
         """Whoever waits for a record that was refused is told once what follows from that is durable here.
 
         Raises ContractError when the ledger or delivery.db takes nothing: that record is to be asked about again.
         """
+        pause_because = self._count_rejections(results)
         refused: list[Result] = []
         for record, result in results:  # without a pause: a stream that breaks must not drop half of the answers
             if status := STATUSES.get(result.outcome):
@@ -67,7 +76,9 @@ class Settling:
             await self._letters.resolved(place_of(record.position) for record, result in results if is_taken(result))
         if refused:
             await self._refuse(refused)
-        await self._count_rejections(results)
+        if pause_because:
+            log.error("delivery_paused", reason=pause_because)
+            await self._pause.pause(pause_because, self._now())
 
     def _accept(self, record: Record, ack_id: str, status: "signal_pb.EmissionStatus.ValueType") -> None:
         place = place_of(record.position)
@@ -115,17 +126,26 @@ class Settling:
         self._journal.append([Append(payload, now, wide.signal_id, hash_, request, maybe_stands_for=maybe_waiting)])
         return request
 
-    async def _count_rejections(self, results: Sequence[Result]) -> None:
-        """The pause is durable, and names the last reason."""
-        for _, result in results:
-            is_rejected = result.outcome == ingest_pb.RECORD_OUTCOME_REJECTED
-            self._rejections_in_a_row = self._rejections_in_a_row + 1 if is_rejected else 0
+    def _count_rejections(self, results: Sequence[Result]) -> str:
+        """Why delivery is to be paused, with the last reason; "" when it is not.
+
+        What was rejected before is only asked about again: redriven, or missed here. That tells nothing new.
+        """
+        pause_because = ""
+        for record, result in results:
+            if result.outcome != ingest_pb.RECORD_OUTCOME_REJECTED:
+                self._rejections_in_a_row = 0
+            elif not self._was_rejected(place_of(record.position)):
+                self._rejections_in_a_row += 1
             if self._rejections_in_a_row == REJECTIONS_IN_A_ROW_MAX:
                 self._rejections_in_a_row = 0
-                reason = f"{REJECTIONS_IN_A_ROW_MAX} records in a row were rejected, the last one for "
-                reason += result.error.reason or "no reason given"
-                log.error("delivery_paused", reason=reason)
-                await self._pause.pause(reason, self._now())
+                pause_because = f"{REJECTIONS_IN_A_ROW_MAX} records in a row were rejected, the last one for "
+                pause_because += result.error.reason or "no reason given"
+        return pause_because
+
+    def _was_rejected(self, place: Place) -> bool:
+        segment_id, index = place
+        return place in self._letters or index in self._rejected_before.get(segment_id, NOTHING)
 
 
 def is_taken(result: ingest_pb.RecordResult) -> bool:

@@ -20,6 +20,7 @@ def test_it_holds_what_it_was_given_and_counts_it(given_indexes: set[int]) -> No
     coverage = Coverage.of(given_indexes)
     assert held(coverage) == given_indexes
     assert coverage.count == len(given_indexes)
+    assert {index for index in range(62) if index in coverage} == given_indexes
 
 
 @given(indexes)

@@ -13,6 +13,7 @@ from omen.v1 import ledger_service_pb2 as ledger_pb
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.ledger_record_pb2 import IndexRange, SegmentRanges
 from omen_server.dead_letters import DeadLetters
+from omen_server.delivery.settling import REJECTIONS_IN_A_ROW_MAX
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from tests.omen_server.letters import NO, Door, attempts, both, drop, listed, redrive, short
@@ -255,6 +256,28 @@ async def test_without_its_delivery_db_omen_finds_every_dead_letter_again_and_th
             assert await store.count() == 2
     assert [letter.record for letter in after] == [letter.record for letter in before]
     assert [letter.drop_reason for letter in after] == ["", "", ""]
+
+
+async def test_a_hundred_that_are_only_asked_about_again_do_not_pause_delivery(tmp_path: Path, door: Door) -> None:
+    """They were rejected among others, one by one; asked about again they come in a row."""
+    count = REJECTIONS_IN_A_ROW_MAX + 1
+    async with riskcast(tmp_path / "db") as store:
+        async with omen(tmp_path / "ledger", closed_port()) as server:
+            for number in range(count):
+                await server.to_ledger(2 * number)
+                await server.emit(event(2 * number + 1, title=BAD), wait_for=signal_pb.WAIT_FOR_LEDGER)
+        async with omen(tmp_path / "ledger", store.port) as server:
+            await server.until_drained()
+            assert len(await listed(server, page_size=1000)) == count
+        set_aside(tmp_path / "ledger")
+        async with omen(tmp_path / "ledger", store.port) as server:
+            await server.until_drained()
+            assert await redrive(server, reason="INVALID_SIGNAL") == count
+            async with asyncio.timeout(DEADLINE_S):
+                while {letter.attempt_count for letter in await listed(server, page_size=1000)} != {2}:
+                    pass
+            assert (await server.state()).phase == pb.DELIVERY_PHASE_FOLLOWING
+            assert (await server.emit(event(2 * count))).status == DELIVERED
 
 
 async def test_what_is_known_is_not_sent_again_at_a_restart_whether_it_waits_or_was_dropped(

@@ -270,7 +270,16 @@ def with_a_garbled_pause(path: Path) -> None:
     sql(path.parent, "INSERT INTO pause VALUES (1, 'maintenance', 'yesterday')")
 
 
-@pytest.mark.parametrize("spoil", [newer, cut, garbled, without_a_column, with_a_garbled_pause])
+def with_a_garbled_page(path: Path) -> None:
+    """Of an index, which nothing reads at the start."""
+    [(page,)] = sql(path.parent, "SELECT rootpage FROM sqlite_master WHERE name = 'dead_letters_by_place'")
+    assert isinstance(page, int)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"x" * 4096)
+
+
+@pytest.mark.parametrize("spoil", [newer, cut, garbled, without_a_column, with_a_garbled_pause, with_a_garbled_page])
 async def test_a_file_that_cannot_be_read_is_refused_in_one_line_and_may_be_moved_aside(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
