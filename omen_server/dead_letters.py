@@ -171,12 +171,7 @@ class DeadLetters:
     async def page(self, picked: LetterFilter, after: int, limit: int) -> list[DeadLetter]:
         """The first so many behind that number."""
         condition, values = _condition(picked)
-        rows = await self._file.execute(LIST.format(picked=condition), (after, *values, limit))
-        return [
-            DeadLetter(number, _position(place), ItemError.FromString(rejection), *rest)
-            for number, *place, rejection, attempts, first, last, redriven, reason, dropped in rows
-            for rest in [(attempts, first, last, redriven, reason, dropped)]
-        ]
+        return list(map(_letter, await self._file.execute(LIST.format(picked=condition), (after, *values, limit))))
 
     async def _record(self, rejected: list[Rejected]) -> None:
         async with self._changing:
@@ -286,6 +281,12 @@ def _flat(rows: Iterable[tuple[object, ...]]) -> list[object]:
 def _position(place: Sequence[Any]) -> Position:
     partition, segment_id, ordinal, index = place
     return Position(partition, segment_id, sequence_of(ordinal, index))
+
+
+def _letter(row: Sequence[Any]) -> DeadLetter:
+    number, partition, segment_id, ordinal, index, rejection, *rest = row
+    place = partition, segment_id, ordinal, index
+    return DeadLetter(number, _position(place), ItemError.FromString(rejection), *rest)
 
 
 def _named(positions: Sequence[Position]) -> list[str]:
