@@ -9,7 +9,7 @@ import pytest
 
 import riskcast_server.ingest
 from contract.errors import Violation, invalid_signal
-from contract.validation import check_event
+from contract.validation import check_ids
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.ledger_record_pb2 import LedgerPosition
@@ -26,12 +26,12 @@ class Door:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.refused: set[str] = set()
-        monkeypatch.setattr(riskcast_server.ingest, "check_event", self._check)
+        monkeypatch.setattr(riskcast_server.ingest, "check_ids", self._check)
 
-    def _check(self, event: SignalEvent, **how: Any) -> None:
+    def _check(self, event: SignalEvent) -> None:
         if event.signal.title in self.refused:
             raise invalid_signal([Violation("signal.title", "is refused")])
-        check_event(event, **how)
+        check_ids(event)
 
 
 @asynccontextmanager
