@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
@@ -78,7 +79,9 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
         recent = RecentSignals()
         delivery = delivery_of(settings, journal, GrpcLine(riskcast), recent, pause, letters, metrics.delivery)
         await delivery.survey()
-        await watch(metrics, journal, index, delivery, pause, letters)
+        retention = Retention(journal, index, delivery, ReconcileServiceStub(riskcast))
+        parts = Parts(journal, index, recent, delivery, pause, letters, retention)
+        await watch(metrics, parts)
         async with (
             beside(
                 delivery.run(),
@@ -88,15 +91,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             ),
             serving.serve(
                 settings.listen,
-                mounts(
-                    journal,
-                    index,
-                    recent,
-                    delivery,
-                    pause,
-                    letters,
-                    Retention(journal, index, delivery, ReconcileServiceStub(riskcast)),
-                ),
+                mounts(parts),
                 domain=DOMAIN,
                 security=settings.security(),
                 registry=metrics.registry,
@@ -111,27 +106,34 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
             delivery.stop_waiting("OMEN is shutting down")  # they are in the ledger, and delivered after the next start
 
 
-async def watch(
-    metrics: OmenMetrics,
-    journal: Journal,
-    index: SignalIndex,
-    delivery: Delivery,
-    pause: PauseSwitch,
-    letters: DeadLetters,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a server is made of, and its services are served from."""
+
+    journal: Journal
+    index: SignalIndex
+    recent: RecentSignals
+    delivery: Delivery
+    pause: PauseSwitch
+    letters: DeadLetters
+    retention: Retention
+
+
+async def watch(metrics: OmenMetrics, parts: Parts) -> None:
     """From now on a scrape sees how these stand."""
+    journal, pause = parts.journal, parts.pause
     reader = await journal.read(lambda ledger: ledger.reader())
     torn_files = await asyncio.to_thread(reader.torn_files)
     ledger = LedgerState(
         reader,
-        index.ledger_index,
+        parts.index.ledger_index,
         due_at=journal.due_at,
         free_bytes_min=journal.free_bytes_min,
         torn_count=len(torn_files),
     )
     metrics.registry.register(ledger)
-    metrics.registry.register(DeliveryState(delivery, reader, lambda: pause.current is not None))
-    metrics.registry.register(LettersState(letters.counts))
+    metrics.registry.register(DeliveryState(parts.delivery, reader, lambda: pause.current is not None))
+    metrics.registry.register(LettersState(parts.letters.counts))
 
 
 def delivery_of(
@@ -150,22 +152,15 @@ def delivery_of(
     return Delivery(journal, line, contact, settling, waiting, recent, pause, letters, now=utc_now, metrics=metrics)
 
 
-def mounts(
-    journal: Journal,
-    index: SignalIndex,
-    recent: RecentSignals,
-    delivery: Delivery,
-    pause: PauseSwitch,
-    letters: DeadLetters,
-    retention: Retention,
-) -> list[Mount]:
+def mounts(parts: Parts) -> list[Mount]:
     """Every service of omen.v1 and what serves it."""
-    emitter = Emitter(journal, recent, delivery, now=utc_now)
-    stored, watching = StoredSignals(journal, index), Watching(journal)
+    journal, delivery, letters = parts.journal, parts.delivery, parts.letters
+    emitter = Emitter(journal, parts.recent, delivery, now=utc_now)
+    stored, watching = StoredSignals(journal, parts.index), Watching(journal)
     signals = SignalService(emitter, stored, watching, delivery, letters, journal.ledger_id)
     pipeline = PipelineService(Intake(emitter))
-    ledger = LedgerService(journal, letters, retention)
-    deliveries = DeliveryService(journal, delivery, pause, letters, now=utc_now)
+    ledger = LedgerService(journal, letters, parts.retention)
+    deliveries = DeliveryService(journal, delivery, parts.pause, letters, now=utc_now)
     stats = StatsService()
     return [
         serving.mount(signal_pb, "SignalService", signal_grpc.add_SignalServiceServicer_to_server, signals),
