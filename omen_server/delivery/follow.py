@@ -11,7 +11,7 @@ back, what somebody still waits for is sent again, settled or not, because the a
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import structlog
@@ -31,7 +31,7 @@ from omen_server.delivery.line import Line
 from omen_server.delivery.newest import Newest
 from omen_server.delivery.pace import Pace
 from omen_server.delivery.settling import Result, Settling
-from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream
+from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream, Told
 from omen_server.journal import Durable, Journal
 from omen_server.metrics import LEDGER, DeliveryMetrics
 from omen_server.pause import PauseSwitch
@@ -178,34 +178,45 @@ class Delivery:
 
     async def _follow(self) -> None:
         """One stream from its hello to its end."""
-        async with RiskCastStream(self._line, self._journal, self._contact.hello_timeout_s) as stream:
-            backlog = await self._greet(stream)
+        *older, newest = in_hellos(self._segments.values())
+        told = [await self._asked(segments) for segments in older]
+        async with self._stream() as stream:
+            backlog = await self._greet(stream, told, newest)
             try:
                 await first_of(self._send(stream, backlog), self._receive(stream, backlog), stream.until_silent())
             finally:
                 self._newest.clear()
                 self._pace.broken()
 
-    async def _greet(self, stream: RiskCastStream) -> Backlog:
-        """Everything is compared in each hello: a RiskCast restored from an older copy shows there."""
-        told = await stream.hello(self._newest_segments())
+    def _stream(self) -> RiskCastStream:
+        return RiskCastStream(self._line, self._journal, self._contact.hello_timeout_s)
+
+    async def _asked(self, segments: Sequence[Segment]) -> Told:
+        """By a stream of its own, which takes one hello."""
+        async with self._stream() as stream:
+            return await stream.hello(segments)
+
+    async def _greet(self, stream: RiskCastStream, told: list[Told], newest: Sequence[Segment]) -> Backlog:
+        """Everything is compared each time: a RiskCast restored from an older copy shows there. Of most ledgers, whose
+        segments all fit into one hello, nothing was `told` before."""
+        all_told = [*told, await stream.hello(newest)]
         self._contact.greeted()
         self._metrics.stream_opened()
-        self._settling.greeted(told.rejected)
+        rejected = {segment_id: done for each in all_told for segment_id, done in each.rejected.items()}
+        self._settling.greeted(rejected)
         # A record is settled as rejected before it is a dead letter here, and delivery.db may be lost or old.
-        unknown = self._letters.unknown(told.rejected)
-        settled = {segment_id: done - unknown.get(segment_id, NOTHING) for segment_id, done in told.settled.items()}
+        unknown = self._letters.unknown(rejected)
+        settled = {
+            segment_id: done - unknown.get(segment_id, NOTHING)
+            for each in all_told
+            for segment_id, done in each.settled.items()
+        }
         backlog = Backlog(self._segments.values(), settled, (*self._waiting.awaited(), *self._letters.redriving))
         self._maybe_backlog = backlog
         self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self._waiting.open()
         log.info("delivery_following", backlog_records=backlog.record_count)
         return backlog
-
-    def _newest_segments(self) -> list[Segment]:
-        """As many as a hello takes. Of an older one nothing is known to be settled, and so it is sent again."""
-        in_order = sorted(self._segments.values(), key=lambda segment: (segment.partition, segment.ordinal))
-        return in_order[-HELLO_SEGMENTS_MAX:]
 
     async def _send(self, stream: RiskCastStream, backlog: Backlog) -> None:
         while True:
@@ -328,6 +339,12 @@ def asked_meanwhile(letters: DeadLetters, results: Sequence[Result]) -> list[Pos
     if not letters.redriving:
         return []
     return [record.position for record, _ in results if place_of(record.position) in letters.redriving]
+
+
+def in_hellos(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """In portions for one hello each; one at least, which may be empty."""
+    in_order = list(segments)
+    return [in_order[at : at + HELLO_SEGMENTS_MAX] for at in range(0, max(len(in_order), 1), HELLO_SEGMENTS_MAX)]
 
 
 def note_unreadable(run: Run, last: int, records: Sequence[Record]) -> None:

@@ -5,11 +5,14 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from ledger import Record
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.delivery_service_pb2 import DELIVERY_PHASE_CONNECTING, DELIVERY_PHASE_FOLLOWING
 from omen.v1.signal_pb2 import Evidence
+from omen_server.delivery import follow
 from omen_server.delivery.stream import MESSAGES_IN_FLIGHT
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.ledger.faults import flip_byte, segment_of
@@ -51,6 +54,23 @@ async def test_the_hello_names_the_ledger_and_every_segment_with_its_count(tmp_p
     segments = {record.position.segment_id for record in records_of(tmp_path)[:3]}
     assert said.ledger_id == emission.position.ledger_id
     assert [(each.segment_id, each.record_count) for each in said.segments] == [(only, 3) for only in segments]
+
+
+async def test_more_segments_than_a_hello_takes_are_asked_about_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "HELLO_SEGMENTS_MAX", 2)
+    async with riskcast(tmp_path / "db") as store:
+        for number in range(5):  # each start makes a segment of its own
+            async with omen(tmp_path / "ledger", store.port) as server:
+                await server.emit(event(number))
+    held = records_of(tmp_path / "ledger")
+    assert len({record.position.segment_id for record in held}) == 5
+    settled = {record.position.segment_id: [(1, 1)] for record in held if record is not held[1]}
+    async with peer_of(answering(settled=settled)) as peer, omen(tmp_path / "ledger", peer.port) as server:
+        await server.until_drained()
+    assert [len(said.segments) for said in peer.hellos] == [2, 2, 1]
+    assert [record.event for record in peer.records] == [held[1].payload]
 
 
 async def test_what_the_hello_says_is_settled_is_not_sent_and_holes_are(tmp_path: Path) -> None:
