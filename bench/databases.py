@@ -51,9 +51,15 @@ Technology = Callable[[str], Database]  # makes an empty one of that name, with 
 
 
 @contextmanager
-def technologies(folder: Path) -> Iterator[list[Technology]]:
+def postgres_below(folder: Path) -> Iterator[Postgres]:
     folder.chmod(0o711)  # a PostgreSQL that root starts runs as nobody, who has to get to its own folder
     with postgres(*POSTGRES_SETTINGS, within=folder) as server:
+        yield server
+
+
+@contextmanager
+def technologies(folder: Path) -> Iterator[list[Technology]]:
+    with postgres_below(folder) as server:
         yield [lambda name: SqliteDatabase(folder / f"{name}.db"), lambda name: PostgresDatabase(server)]
 
 

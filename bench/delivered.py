@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 from bench import echo
 from bench.coalesced import Coalescing
-from bench.databases import POSTGRES_SETTINGS
-from bench.emit import Emitting, Paced, check_delivered, check_nothing
+from bench.databases import postgres_below
+from bench.emit import Emitting, Paced, is_answer, is_delivered
 from bench.emit_stream import EmitStreaming
 from bench.jetstream import Publishing, jetstream
 from bench.ledger_append import RawSync
 from bench.pair import Pair, pair
-from bench.postgres import postgres
 from bench.processes import server
 from bench.rounds import Figure, Measured, Scale, alternated, measure
 
@@ -48,18 +47,18 @@ def figures(scale: Scale) -> list[Figure]:
         rates = _rates(scale, stack, both, echoing)
         per_s = statistics.median(rates.unary) * SHARE_OF_RATE
         taken_ms = measure(
-            Paced(both.omen.target, both.security, check_delivered, per_s, PACED_CALLS),
+            Paced(both.omen.target, both.security, is_delivered, per_s, PACED_CALLS),
             scale.rounds,
-            Paced(echoing, both.security, check_nothing, per_s, PACED_CALLS),
+            Paced(echoing, both.security, is_answer, per_s, PACED_CALLS),
         )
     return [*_unary_figures(rates, taken_ms, per_s), *_stream_figures(rates)]
 
 
 def _rates(scale: Scale, stack: ExitStack, both: Pair, echoing: str) -> Rates:
-    database = stack.enter_context(postgres(*POSTGRES_SETTINGS, within=scale.folder))
+    database = stack.enter_context(postgres_below(scale.folder))
     address = stack.enter_context(jetstream(scale.folder / "jetstream"))
-    of_omen = (both.omen.target, both.security, check_delivered)
-    of_echo = (echoing, both.security, check_nothing)
+    of_omen = (both.omen.target, both.security, is_delivered)
+    of_echo = (echoing, both.security, is_answer)
     rounds = alternated(
         scale.rounds,
         Emitting(*of_omen, CALLS),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.emit import check_delivered
+from bench.emit import is_delivered
 from bench.emit_stream import EmitStreaming
 from bench.pair import Pair, pair
 from bench.rounds import Figure, Measured, Scale
@@ -27,7 +27,7 @@ def figures(scale: Scale) -> list[Figure]:
 
 
 def _stream(both: Pair, seconds: float) -> None:
-    streaming = EmitStreaming(both.omen.target, both.security, check_delivered, MESSAGES)
+    streaming = EmitStreaming(both.omen.target, both.security, is_delivered, MESSAGES)
     ends_at = time.monotonic() + seconds
     while time.monotonic() < ends_at:
         streaming()

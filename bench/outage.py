@@ -7,8 +7,8 @@ from typing import NamedTuple
 import grpc
 
 import serving
-from bench.emit import CALL_TIMEOUT_S, check_delivered, requested
-from bench.emit_stream import EmitStreaming, check_in_ledger
+from bench.emit import CALL_TIMEOUT_S, is_delivered, requested
+from bench.emit_stream import EmitStreaming, is_in_ledger
 from bench.pair import Pair, pair
 from bench.rounds import Figure, Measured, Scale, alternated
 from contract.limits import BATCH_ITEMS_MAX
@@ -38,7 +38,7 @@ class Drained(NamedTuple):
 def figures(scale: Scale) -> list[Figure]:
     messages = max(scale.stored_rows // SHARE_OF_ROWS // BATCH_ITEMS_MAX, 1)
     with pair(scale.folder / "outage") as both:
-        streaming = EmitStreaming(both.omen.target, both.security, check_delivered, MESSAGES)
+        streaming = EmitStreaming(both.omen.target, both.security, is_delivered, MESSAGES)
         [rounds] = alternated(scale.rounds, lambda: (streaming(), drained(both, messages)))
         live, outages = zip(*rounds, strict=True)
     settings = (
@@ -66,7 +66,7 @@ def figures(scale: Scale) -> list[Figure]:
 
 def drained(both: Pair, messages: int) -> Drained:
     with both.without_riskcast():
-        EmitStreaming(both.omen.target, both.security, check_in_ledger, messages, pb.WAIT_FOR_LEDGER)()
+        EmitStreaming(both.omen.target, both.security, is_in_ledger, messages, pb.WAIT_FOR_LEDGER)()
     return serving.run(_drained(both))
 
 
