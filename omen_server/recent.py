@@ -3,6 +3,7 @@
 A signal enters once it is fsynced, never before: who is answered from here is answered about what is in the ledger.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from ledger import Position
@@ -26,7 +27,7 @@ class RecentSignals:
 
     def __init__(self, count_max: int = SIGNALS_MAX) -> None:
         self._count_max = count_max
-        self._by_id: dict[str, Recent] = {}
+        self._by_id: OrderedDict[str, Recent] = OrderedDict()  # finds its first at once, however many have left
         self._unanswered: dict[Place, Recent] = {}
 
     def maybe_recent(self, signal_id: str) -> Recent | None:
