@@ -307,7 +307,9 @@ async def _known(writer: aiosqlite.Connection, entries: Sequence[Entry]) -> Know
 
 
 async def _write(writer: aiosqlite.Connection, plan: Plan) -> None:
-    await _insert(writer, INSERT_ROWS, [values_of(row) for row in plan.rows])
+    await _insert(
+        writer, INSERT_ROWS, sorted(map(values_of, plan.rows))
+    )  # by signal_id: a page of that index is met once
     for segment, indexes in by_segment(row.signal.held_at for row in plan.rows).items():
         await writer.execute(DELETE_SETTLEMENTS, (*segment, json.dumps(indexes)))
     settlements = [
