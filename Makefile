@@ -38,7 +38,7 @@ format: $(READY) ## rewrite Python and .proto files in the house style
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write
 
-bench: $(READY) ## measure on this machine; QUICK=1 takes fewer rounds and rows, ONLY="ingest emit" a part
+bench: $(READY) ## measure on this machine; QUICK=1 takes fewer rounds and rows, ONLY="ingest delivered" a part
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ONLY)
 
 bench-large: $(READY) ## measure restart and store with 10 million records (60 GB of disk)
