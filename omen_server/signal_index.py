@@ -38,6 +38,7 @@ class SignalIndex:
         self._changed = Condition()  # guards what follows
         self._has_news = True
         self._has_more = False
+        self._is_far_behind = False
         self._is_stopping = False
         self._waiting: list[tuple[Sequence[PartitionInfo], asyncio.Future[None]]] = []
         self._last_pass_at = 0.0
@@ -105,7 +106,7 @@ class SignalIndex:
         """Waits for something to do, and then until it may be done. False when it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping or self._has_news or self._has_more or self._waiting)
-            if self._has_news:  # with none for now, nobody is slowed down
+            if self._has_news and not self._is_far_behind:  # with none for now, nobody is slowed down
                 rest_s = self._last_pass_at + REST_S - time.monotonic()
                 self._changed.wait_for(lambda: self._is_stopping or self._waiting, max(rest_s, 0))
             self._has_news = False
@@ -124,6 +125,7 @@ class SignalIndex:
         if advanced.anew_because not in ("", ABSENT):  # the first start of a ledger is no news
             log.warning("index_made_anew", because=advanced.anew_because)
         self._has_more = self.ledger_index.is_behind()
+        self._is_far_behind = advanced.record_count == PASS_RECORDS_MAX  # more than rests leave time for
         self._last_pass_at = time.monotonic()
         self._release()
 

@@ -98,9 +98,24 @@ async def test_it_follows_by_itself(tmp_path: Path) -> None:
                 pass
 
 
+async def test_it_does_not_rest_while_it_is_a_whole_pass_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal_index, "REST_S", 3600.0)
+    monkeypatch.setattr(signal_index, "PASS_RECORDS_MAX", 1)
+    async with indexed(tmp_path) as (journal, index):
+        await append(journal, 0)
+        assert await index.caught_up(5)  # it rests from now on, unless that was a whole pass
+        [position] = await append(journal, 1)
+        async with asyncio.timeout(5):
+            while await asyncio.to_thread(maybe_find, index, 1) != position:
+                pass
+
+
 async def test_while_records_come_in_it_rests_between_two_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(signal_index, "REST_S", 0.05)
     began: list[float] = []
     advance = LedgerIndex.advance
 
