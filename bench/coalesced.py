@@ -8,11 +8,11 @@ import asyncpg
 
 import serving
 from bench.emit import IN_FLIGHT, new_events
-from omen.v1.signal_event_pb2 import SignalEvent
+from contract.identity import identity_of_event
 
-TABLE = "CREATE TABLE IF NOT EXISTS emitted (source_event_id TEXT PRIMARY KEY, event BYTEA NOT NULL)"
+TABLE = "CREATE TABLE IF NOT EXISTS emitted (signal_id TEXT PRIMARY KEY, event BYTEA NOT NULL)"
 INSERT = """INSERT INTO emitted SELECT * FROM unnest($1::text[], $2::bytea[]) ON CONFLICT DO NOTHING
-    RETURNING source_event_id"""
+    RETURNING signal_id"""
 
 Waiting = deque[tuple[str, bytes, "asyncio.Future[None]"]]
 
@@ -31,29 +31,30 @@ class Coalescing:
         connection = await asyncpg.connect(self._url)
         try:
             await connection.execute(TABLE)
-            events = new_events(self._count)
-            began = time.perf_counter()
-            await self._inserted(connection, events)
-            return time.perf_counter() - began
+            return await self._inserted_s(connection)
         finally:
             await connection.close()
 
-    async def _inserted(self, connection: asyncpg.Connection, events: list[SignalEvent]) -> None:
+    async def _inserted_s(self, connection: asyncpg.Connection) -> float:
         waiting: Waiting = deque()
-        encoded = iter([(each.source_event_id, each.SerializeToString()) for each in events])
+        encoded = iter(
+            [(identity_of_event(each).signal_id, each.SerializeToString()) for each in new_events(self._count)]
+        )
 
         async def caller() -> None:
-            for source_event_id, event in encoded:
+            for signal_id, event in encoded:
                 answered = asyncio.get_running_loop().create_future()
-                waiting.append((source_event_id, event, answered))
+                waiting.append((signal_id, event, answered))
                 await answered
 
+        began = time.perf_counter()
         callers = [asyncio.create_task(caller()) for _ in range(IN_FLIGHT)]
         left = self._count
         while left:
             await asyncio.sleep(0)  # those just answered hand in their next
             left -= await self._insert(connection, waiting)
         await asyncio.gather(*callers)
+        return time.perf_counter() - began
 
     async def _insert(self, connection: asyncpg.Connection, waiting: Waiting) -> int:
         ids, events, answers = zip(*(waiting.popleft() for _ in range(len(waiting))), strict=True)
