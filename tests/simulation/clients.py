@@ -1,4 +1,4 @@
-"""Clients of RiskCast beside the ledgers: some ingest single events, some reconcile."""
+"""Clients of RiskCast beside the OMENs: some ingest single events, some reconcile."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -7,14 +7,14 @@ from contract.errors import ContractError
 from omen.v1.ledger_record_pb2 import LedgerPosition
 from riskcast.v1 import reconcile_service_pb2 as pb
 from tests.faults.history import Stream as Told
-from tests.riskcast_server.simulation.catalogue import Catalogue, said
-from tests.riskcast_server.simulation.ledger_reader import TODAY
-from tests.riskcast_server.simulation.network import Lost, Network, Stream
-from tests.riskcast_server.simulation.omen import Omen
-from tests.riskcast_server.simulation.witness import Witness
-from tests.riskcast_server.simulation.world import Fault, Sight, World
+from tests.simulation.catalogue import Catalogue, said
+from tests.simulation.network import Lost, Network, Stream
+from tests.simulation.omen import Omen
+from tests.simulation.witness import Witness
+from tests.simulation.world import Fault, Sight, World
 
 TRIES = 4
+TODAY = "2026-01-29"  # still takes records; whatever is late does too
 
 Reconciling = Stream[None, pb.ReconcileResponse]
 
@@ -56,10 +56,10 @@ class IngestClient:
 
     def _maybe_position(self) -> LedgerPosition | None:
         """A claim of where the event stands, mostly a wrong one: it must decide nothing."""
-        records = self._world.chance.choice(self._omens).ledger.records
+        records = self._world.chance.choice(self._omens).book.records
         if not records or self._world.chance.random() < 0.7:
             return None
-        return self._world.chance.choice(records).on_the_wire().position
+        return self._world.chance.choice(records).position
 
 
 class Auditor:

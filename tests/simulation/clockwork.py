@@ -6,8 +6,10 @@ statement and each message takes, and so who comes first. Nothing else decides, 
 
 import asyncio
 import os
+import random
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from heapq import heappop
 from random import Random
 from typing import Any, TypeVar
@@ -15,16 +17,19 @@ from unittest.mock import patch
 
 T = TypeVar("T")
 
+THREADED_PER_S = 2000.0
+
 
 class StandStill(Exception):
     """Everybody waits for somebody else: this would hang for ever."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """What is due next happens now."""
+    """What is due next happens now. What is given to a thread is done a while later, in one piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Random) -> None:
         super().__init__()
+        self._chance = chance
         self._now_s = 0.0
         self._stopping: bool
         self._ready: deque[asyncio.Handle]
@@ -32,6 +37,22 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def run_in_executor(  # type: ignore[override] - of the base class's, whatever it is given as executor
+        self, executor: object, func: Callable[..., T], *args: Any
+    ) -> "asyncio.Future[T]":
+        answer: asyncio.Future[T] = self.create_future()
+        self.call_later(self._chance.expovariate(THREADED_PER_S), self._do, partial(func, *args), answer)
+        return answer
+
+    def _do(self, work: Callable[[], T], answer: "asyncio.Future[T]") -> None:
+        """Unless nobody waits for it any more."""
+        if answer.done():
+            return
+        try:
+            answer.set_result(work())
+        except Exception as error:  # noqa: BLE001 - it is the waiter's
+            answer.set_exception(error)
 
     def _run_once(self) -> None:
         """One turn, as the base class makes it, but for the waiting."""
@@ -58,5 +79,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 def run(main: Callable[[], Coroutine[Any, Any, T]], chance: Random) -> T:
     """Runs `main` to its end. Ids that are random elsewhere come from `chance` too."""
-    with patch.object(os, "urandom", chance.randbytes), asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner:
+    with (
+        patch.object(os, "urandom", chance.randbytes),
+        patch.object(random, "_urandom", chance.randbytes),  # as the module `secrets` asks for it
+        asyncio.Runner(loop_factory=partial(VirtualLoop, chance), debug=False) as runner,
+    ):
         return runner.run(main())

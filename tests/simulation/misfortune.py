@@ -4,13 +4,15 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.riskcast_server.simulation.omen import SPOILT_PARTITION, Omen
-from tests.riskcast_server.simulation.riskcast import Riskcast
-from tests.riskcast_server.simulation.truth import Truth
-from tests.riskcast_server.simulation.witness import Witness
-from tests.riskcast_server.simulation.world import Fault, World
+from tests.simulation.omen import Omen
+from tests.simulation.riskcast import Riskcast
+from tests.simulation.truth import Truth
+from tests.simulation.witness import Witness
+from tests.simulation.world import Fault, World
 
-SUSPECTS_MAX = 5  # kinds of misfortune that one seed knows, beside crashes
+SUSPECTS_MAX = 5  # kinds of misfortune that one seed knows, beside those that come over machines
+SPOILT_PARTITION = "2026-01-28-late"  # the only one with records that cannot be read: the others can be COMPLETED
+OF_MACHINES = (Fault.CRASH, Fault.OMEN_KILLED, Fault.POWER_CUT, Fault.BOTH_DIED, Fault.OMEN_STOPPED)
 
 
 class Misfortune:
@@ -34,14 +36,14 @@ class Misfortune:
     async def befall_until_healed(self) -> None:
         await self._world.pause(0.1, 0.6)
         while not self._world.is_healed:
-            await self._befall(self._world.chance.choice([Fault.CRASH, *self._suspects]))
+            await self._befall(self._world.chance.choice([*OF_MACHINES, *self._suspects]))
             self._prepare()
             await self._world.pause(0.1, 0.6)
 
     def _prepare(self) -> None:
         """Copies are taken while all is well, and used later."""
         if self._world.chance.random() < 0.3 and Fault.LEDGER_REGRESSED in self._suspects:
-            self._world.chance.choice(self._omens).ledger.copy()
+            self._world.chance.choice(self._omens).copy()
         if self._world.chance.random() < 0.5 and not self._copy.exists():
             self._world.tell("a copy of the database is taken")
             self._truth.copy_to(self._copy)
@@ -49,18 +51,29 @@ class Misfortune:
     async def _befall(self, fault: Fault) -> None:
         if fault in self._changes:
             self._tamper(fault)
+        omen = self._world.chance.choice(self._omens)
         match fault:
             case Fault.CRASH:
                 await self._crash()
+            case Fault.OMEN_STOPPED if omen.is_up:
+                self._world.strike(fault)
+                await omen.stop()
+            case Fault.OMEN_KILLED | Fault.POWER_CUT | Fault.BOTH_DIED:
+                self._world.strike(fault)
+                await omen.die(loses_power=fault is not Fault.OMEN_KILLED)
+                if fault is Fault.BOTH_DIED:
+                    await self._crash()
             case Fault.RESTORED_STOPPED if self._copy.exists():
                 await self._crash()
                 self._restore(fault)
             case Fault.RESTORED_RUNNING if self._copy.exists():
                 self._restore(fault)
             case Fault.RECORD_DAMAGED:
-                self._damage()
+                if await omen.damage(SPOILT_PARTITION):
+                    self._world.strike(fault)
             case Fault.LEDGER_REGRESSED:
-                self._regress()
+                if await omen.set_back():
+                    self._world.strike(fault)
 
     async def _crash(self) -> None:
         self._world.strike(Fault.CRASH)
@@ -110,15 +123,3 @@ class Misfortune:
             values = ("1-99", 99, *self._world.chance.choice(segments))
             connection.execute("UPDATE coverage SET intervals = ?, settled_count = ? WHERE segment_id = ?", values)
         return bool(segments)
-
-    def _damage(self) -> None:
-        ledger = self._world.chance.choice(self._omens).ledger
-        if candidates := [record for record in ledger.readable if record.partition == SPOILT_PARTITION]:
-            ledger.damage(self._world.chance.choice(candidates))
-            self._world.strike(Fault.RECORD_DAMAGED)
-
-    def _regress(self) -> None:
-        omen = self._world.chance.choice(self._omens)
-        if omen.ledger.regress():
-            omen.restart()
-            self._world.strike(Fault.LEDGER_REGRESSED)

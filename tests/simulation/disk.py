@@ -1,6 +1,6 @@
-"""The disk under RiskCast's database: the real SQLite on a real file, without threads, and with bad days.
+"""The disk under a database: the real SQLite on a real file, without threads, and with bad days.
 
-The store's own code runs unchanged down to aiosqlite, which does everything by one method: queue a call, and wait until
+The code of whoever has one runs unchanged down to aiosqlite, which does everything by one method: queue a call, and wait until
 the connection's thread has made it. Here the clock makes it, one after the other just so, and it may fail.
 """
 
@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import aiosqlite
 
-from tests.riskcast_server.simulation.world import Fault, World
+from tests.simulation.world import Fault, World
 
 DAY_S = 86_400
 UNIX_EPOCH_JULIAN = 2_440_587.5
@@ -27,7 +27,7 @@ CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 
 class Disk:
-    """Hands out connections to the one file, and takes them all away when RiskCast dies."""
+    """Hands out connections to the one file, and takes them all away when the process that uses it dies."""
 
     def __init__(self, world: World, path: Path) -> None:
         self.world = world
@@ -36,18 +36,13 @@ class Disk:
         self.calls_per_s = world.chance.choice(CALLS_PER_S)
         self._open: list[Connection] = []
 
-    @contextmanager
-    def mounted(self) -> Iterator[None]:
-        with patch("aiosqlite.connect", self._connect):
-            yield
-
     def cut(self) -> None:
         """Nothing reaches the file any more from those who have it open; what they did not commit is gone."""
         for connection in self._open:
             connection.cut()
         self._open.clear()
 
-    def _connect(self, database: str, **options: Any) -> "Connection":
+    def connect(self, database: str, **options: Any) -> "Connection":
         connection = Connection(self, partial(self._connected, database, options))
         self._open.append(connection)
         return connection
@@ -61,6 +56,18 @@ class Disk:
 
     def _julianday(self, when: str) -> float:
         return UNIX_EPOCH_JULIAN + self.world.now().timestamp() / DAY_S
+
+
+@contextmanager
+def mounted(*disks: Disk) -> Iterator[None]:
+    """Each database is on the disk that has its path."""
+
+    def connect(database: str | Path, **options: Any) -> "Connection":
+        [disk] = [disk for disk in disks if str(disk.path) in str(database)]
+        return disk.connect(str(database), **options)
+
+    with patch("aiosqlite.connect", connect):
+        yield
 
 
 class Connection(aiosqlite.Connection):

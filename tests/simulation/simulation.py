@@ -1,11 +1,13 @@
 """One seed, from its number to a report.
 
 world          chance, the clock, what happened, what may go wrong; clockwork makes time pass
-ledger, omen   ledgers in memory, and the OMENs that emit into them and deliver from them
+omen           the real one but for its sockets and threads; ledger_disk and flusher lie under its ledger, letters beside
 riskcast       the real one but for its sockets; disk lies under its database, network before its door
-clients        who ingests and who reconciles
-misfortune     what goes wrong by itself or is done by people
+line           how an OMEN reaches RiskCast; ledger_client is the way back, which Reconcile takes
+emitting       who emits; clients: who ingests and who reconciles; people: who pauses, redrives and seals
+misfortune     what goes wrong by itself or is done by people who mean well
 witness        compares each answer with truth, which is the database's file, in the moment it is given
+book           what each ledger is known to hold
 story, verdict what happens in which order, and what must hold in the end
 """
 
@@ -17,24 +19,31 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import structlog
 
+from omen_server.delivery import contact, follow, newest, settling, stream
 from riskcast_server import committer
+from riskcast_server.ledger_client import LedgerClient
 from riskcast_server.store import rows
 from riskcast_server.store.sqlite import store
-from tests.riskcast_server.simulation import clockwork
-from tests.riskcast_server.simulation.disk import Disk
-from tests.riskcast_server.simulation.ledger import SimulatedLedger
-from tests.riskcast_server.simulation.ledger_reader import LedgerReader
-from tests.riskcast_server.simulation.riskcast import Riskcast
-from tests.riskcast_server.simulation.story import Story
-from tests.riskcast_server.simulation.truth import Truth
-from tests.riskcast_server.simulation.world import Fault, Sight, World
+from tests.simulation import clockwork
+from tests.simulation.catalogue import Catalogue
+from tests.simulation.disk import Disk, mounted
+from tests.simulation.flusher import threadless
+from tests.simulation.ledger_client import SimulatedLedgerClient
+from tests.simulation.network import Network
+from tests.simulation.omen import Omen
+from tests.simulation.riskcast import Riskcast
+from tests.simulation.story import Story
+from tests.simulation.truth import Truth
+from tests.simulation.witness import Witness
+from tests.simulation.world import Fault, Sight, World
 
-LEDGERS = 2
+OMENS = 2
+OLD_RECORDS_MAX = 12  # of the day before
 LAST_STEPS = 30
 IN_MEMORY = Path("/dev/shm")  # where there is such a place: a sync costs nothing there
 
@@ -74,18 +83,29 @@ def ending(trace: list[str]) -> str:
 
 async def _live(world: World, directory: Path) -> None:
     asyncio.get_running_loop().set_exception_handler(_unhandled(world))
-    readers = [LedgerReader(world, SimulatedLedger(world)) for _ in range(LEDGERS)]
     disk = Disk(world, directory / "riskcast.db")
-    riskcast = Riskcast(world, disk, readers)
-    with disk.mounted():
-        supervisor = asyncio.create_task(riskcast.supervise())
-        await riskcast.up()
-        truth = Truth(disk.path)
+    clients: list[SimulatedLedgerClient] = []
+    riskcast = Riskcast(world, disk, cast("list[LedgerClient]", clients))
+    network = Network(world, riskcast)
+    truth = Truth(disk.path)
+    witness = Witness(world, riskcast, truth, clients)
+    omens = [Omen(world, directory / f"omen-{number}", network, witness.deliver) for number in range(OMENS)]
+    clients += [SimulatedLedgerClient(world, omen) for omen in omens]
+    with mounted(disk, *(omen.database for omen in omens)), threadless(world):
+        catalogue = Catalogue(world.chance)
+        for omen in omens:
+            omen.remember([catalogue.fresh() for _ in range(world.chance.randint(1, OLD_RECORDS_MAX))])
+        processes = [asyncio.create_task(each.supervise()) for each in (riskcast, *omens)]
+        await asyncio.gather(*(each.up() for each in (riskcast, *omens)))
+        world.has_begun = True
         try:
-            await Story(world, riskcast, truth, readers).tell()
+            await Story(world, riskcast, truth, network, witness, omens, catalogue).tell()
         finally:
-            supervisor.cancel()
+            for process in processes:
+                process.cancel()
             await riskcast.crash()
+            for omen in omens:
+                await omen.die(loses_power=False)
             truth.close()
 
 
@@ -101,13 +121,18 @@ def _small_limits() -> Iterator[None]:
         patch.multiple(committer, QUEUE_RECORDS_MAX=16, BATCH_RECORDS_MAX=16),
         patch.multiple(store, ROWS_PER_STATEMENT=8, BLOCK_RECORDS=2),
         patch.object(rows, "SEGMENTS_PER_STATEMENT", 5),
+        patch.object(follow, "BATCH_ITEMS_MAX", 8),
+        patch.object(newest, "BYTES_MAX", 4000),
+        patch.object(settling, "REJECTIONS_IN_A_ROW_MAX", 3),
+        patch.multiple(stream, ANSWER_TIMEOUT_S=1.0, READ_RETRY_S=0.1),
+        patch.multiple(contact, HELLO_TIMEOUT_S=0.5, HELLO_TIMEOUT_MAX_S=4.0, HELD_RETRY_S=1.0),
     ):
         yield
 
 
 @contextmanager
 def _heard(world: World) -> Iterator[None]:
-    """RiskCast's log is part of the trace."""
+    """What is logged is part of the trace."""
     before = structlog.get_config()["processors"]
     structlog.configure(processors=[world.hear])
     try:

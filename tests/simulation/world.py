@@ -33,12 +33,30 @@ class Fault(StrEnum):
     CLIENT_LEFT = "a client leaves in the middle of its call"
     STREAM_CUT = "a stream breaks between two messages"
     RECONCILE_CUT = "a run of Reconcile is cut between two messages"
+    SILENT = "a stream of delivery goes silent"
+    OUTAGE = "nothing gets through to RiskCast for a while"
+    KEY_REFUSED = "RiskCast refuses OMEN's key"
+    EMITTER_LEFT = "whoever emits leaves before the answer"
+    # the disk under a ledger
+    SYNC_FAILED = "a sync of the ledger fails, and what it was to keep is lost"
+    WRITE_FAILED = "a write of the ledger fails"
+    WRITE_SHORT = "the ledger's disk takes half of a write"
+    NO_SPACE = "the ledger's disk is full"
+    READ_FAILED = "a read of the ledger fails"
+    DIED_BEFORE_SYNC = "OMEN dies between a write and its sync"
+    DIED_BEFORE_ANSWER = "OMEN dies between a sync and the answers"
+    LETTER_REFUSED = "a dead letter cannot be written"
     # a ledger, as Reconcile sees it
     LEDGER_UNREACHABLE = "a ledger cannot be reached"
     LEDGER_SILENT = "a ledger does not answer about a partition"
     REPLAY_BROKEN = "a replay breaks off"
     # the machines, and people who mean well
     CRASH = "RiskCast dies"
+    OMEN_KILLED = "OMEN dies"
+    POWER_CUT = "OMEN's machine loses power"
+    BOTH_DIED = "OMEN's machine loses power and RiskCast dies"
+    OMEN_STOPPED = "OMEN is stopped and started"
+    PAUSED = "an operator pauses delivery for a while"
     ROWS_DELETED = "rows are deleted behind RiskCast's back"
     SETTLEMENTS_DELETED = "settlements are deleted behind its back"
     COVERAGE_DELETED = "coverage is deleted behind its back"
@@ -56,6 +74,22 @@ class Sight(StrEnum):
     DUPLICATE = "answered: duplicate"
     CONFLICT = "answered: conflict"
     REJECTED = "answered: rejected"
+    EMITTED_DELIVERED = "an emit was answered: delivered"
+    EMITTED_DUPLICATE = "an emit was answered: duplicate"
+    EMITTED_LEDGER_ONLY = "an emit was answered: in the ledger alone"
+    EMITTED_REFUSED = "an emit was refused"
+    EMITTED_UNKNOWN = "an emit was answered: outcome unknown"
+    EMITTED_WIDE = "an emit was answered under a wider id"
+    EMITTED_AGAIN = "a signal that met a conflict was emitted again"
+    DEAD_LETTER = "a dead letter was written"
+    REDRIVEN = "a dead letter was redriven"
+    PAUSED_ITSELF = "delivery paused by itself"
+    BREAKER_OPENED = "the breaker opened"
+    BREAKER_CLOSED = "the breaker closed again"
+    HELD = "delivery was held until people mend something"
+    READ_FROM_LEDGER = "delivery read from the ledger"
+    TAIL_TORN = "a torn tail was cut off"
+    SEALED = "a partition was sealed"
     QUEUE_FULL = "answered: the queue is full"
     STORE_UNAVAILABLE = "answered: the store is unavailable"
     COMPLETED = "a partition was compared: completed"
@@ -70,7 +104,15 @@ class Sight(StrEnum):
     OPENED_ANEW = "the database was opened anew without a restart"
 
 
-LOGGED = {"coverage_rebuilt": Sight.REBUILT, "store_opened_anew": Sight.OPENED_ANEW}
+LOGGED = {
+    "coverage_rebuilt": Sight.REBUILT,
+    "store_opened_anew": Sight.OPENED_ANEW,
+    "signal_id_conflict": Sight.EMITTED_AGAIN,
+    "delivery_paused": Sight.PAUSED_ITSELF,
+    "riskcast_breaker_opened": Sight.BREAKER_OPENED,
+    "riskcast_breaker_closed": Sight.BREAKER_CLOSED,
+    "ledger_tail_torn": Sight.TAIL_TORN,
+}
 
 # How often, where there is an occasion. A seed raises some of them and leaves others out, so that a rare fault can meet
 # itself, and a run can get far enough to be hit late.
@@ -88,6 +130,18 @@ ODDS = {
     Fault.CLIENT_LEFT: 0.06,
     Fault.STREAM_CUT: 0.03,
     Fault.RECONCILE_CUT: 0.02,
+    Fault.SILENT: 0.01,
+    Fault.OUTAGE: 0.01,
+    Fault.KEY_REFUSED: 0.03,
+    Fault.EMITTER_LEFT: 0.04,
+    Fault.SYNC_FAILED: 0.005,
+    Fault.WRITE_FAILED: 0.005,
+    Fault.WRITE_SHORT: 0.03,
+    Fault.NO_SPACE: 0.02,
+    Fault.READ_FAILED: 0.01,
+    Fault.DIED_BEFORE_SYNC: 0.01,
+    Fault.DIED_BEFORE_ANSWER: 0.01,
+    Fault.LETTER_REFUSED: 0.1,
     Fault.LEDGER_UNREACHABLE: 0.06,
     Fault.LEDGER_SILENT: 0.04,
     Fault.REPLAY_BROKEN: 0.06,
@@ -110,6 +164,7 @@ class World:
     operation_count: int = 0
     tampering_count: int = 0  # how often somebody changed the database but RiskCast
     is_cache_spoilt: bool = False  # by such a change: coverage may be wrong until it is counted
+    has_begun: bool = False  # nothing goes wrong before
     is_broken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -142,7 +197,7 @@ class World:
 
     def happens(self, fault: Fault) -> bool:
         """Whether it does, here and now; if so, it is told."""
-        if self.is_healed or self.chance.random() >= self._odds[fault]:
+        if self.is_healed or not self.has_begun or self.chance.random() >= self._odds[fault]:
             return False
         self.strike(fault)
         return True

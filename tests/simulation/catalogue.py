@@ -1,18 +1,19 @@
 """The events that simulations are about: made once, and read once, for all seeds."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from random import Random
 
 from google.protobuf.message import DecodeError
 
-from contract.errors import ContractError
+from contract.errors import ContractError, timestamp
 from contract.identity import identity_of_event
 from contract.limits import SIGNAL_ID_DIGITS_RETRY
 from contract.validation import check_event
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast_server.ingest import END_OF_TIME
-from tests.riskcast_server.events import event, with_long_id
+from tests.riskcast_server.events import NOON, event, with_long_id
 
 # Numbers whose events differ and share the first 48 bits of their digests. Found by trying 100,000,000.
 COLLIDING = (
@@ -31,6 +32,8 @@ COLLIDING = (
 )
 
 GARBAGE = b"\xff not an event"
+DAYS_AGO = (0, 0, 0, 1, 2)  # of emission
+CLOSED_DAYS_AGO = 20
 TITLES = ("Will the strait be closed?", "Will the strait stay closed?")
 
 
@@ -66,8 +69,10 @@ def said(payload: bytes) -> Said:
 
 
 @cache
-def payload_of(number: int, title: str = TITLES[0]) -> bytes:
-    return event(number, title=title).SerializeToString()
+def payload_of(number: int, title: str = TITLES[0], days_ago: int = 0) -> bytes:
+    made = event(number, title=title)
+    made.emitted_at.CopyFrom(timestamp(NOON - timedelta(days=days_ago)))
+    return made.SerializeToString()
 
 
 @cache
@@ -95,7 +100,7 @@ class Catalogue:
     def valid(self) -> bytes:
         match self._chance.randrange(10):
             case 0:
-                return payload_of(self._old())
+                return payload_of(self._old(), days_ago=self._days_ago())
             case 1:
                 return payload_of(self._old(), TITLES[1])
             case 2:
@@ -105,10 +110,17 @@ class Catalogue:
 
     def fresh(self) -> bytes:
         self._count += 1
-        return payload_of(self._count)
+        return payload_of(self._count, days_ago=self._days_ago())
 
     def invalid(self) -> bytes:
         return self._chance.choice([GARBAGE, impossible(self._old())])
+
+    def closed(self) -> bytes:
+        """Of a day that takes nothing any more."""
+        return payload_of(self._old(), days_ago=CLOSED_DAYS_AGO)
+
+    def _days_ago(self) -> int:
+        return self._chance.choice(DAYS_AGO)
 
     def _old(self) -> int:
         return self._chance.randint(1, max(1, self._count))

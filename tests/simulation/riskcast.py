@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from contract.errors import ContractError
 from riskcast_server.committer import committing
@@ -12,9 +12,8 @@ from riskcast_server.reconcile import Reconciler
 from riskcast_server.services.ingest import IngestService
 from riskcast_server.store import StoreRefused
 from riskcast_server.store.sqlite import open_sqlite
-from tests.riskcast_server.simulation.disk import Disk
-from tests.riskcast_server.simulation.ledger_reader import LedgerReader
-from tests.riskcast_server.simulation.world import World
+from tests.simulation.disk import Disk
+from tests.simulation.world import World
 
 T = TypeVar("T")
 
@@ -22,10 +21,10 @@ T = TypeVar("T")
 class Riskcast:
     """`ingest` and `reconciler` are those of the process that runs; ask only while `is_up`."""
 
-    def __init__(self, world: World, disk: Disk, ledgers: Sequence[LedgerReader]) -> None:
+    def __init__(self, world: World, disk: Disk, ledgers: Sequence[LedgerClient]) -> None:
         self.world = world
         self.disk = disk
-        self._ledgers = [cast("LedgerClient", each) for each in ledgers]
+        self._ledgers = ledgers
         self._calls: dict[asyncio.Task[Any], None] = {}  # in order: a set's differs from run to run
         self._process: asyncio.Task[None] | None = None
         self._up = asyncio.Event()

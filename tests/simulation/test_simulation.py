@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.riskcast_server.simulation.simulation import Report, simulated
-from tests.riskcast_server.simulation.world import FAULTS_MIN, OPERATIONS_MIN, Fault, Sight
+from tests.simulation.simulation import Report, simulated
+from tests.simulation.world import FAULTS_MIN, OPERATIONS_MIN, Fault, Sight
 
 ROOT = Path(__file__).parents[3]
 SEEDS = range(300)
@@ -48,7 +48,7 @@ def test_every_fault_strikes_and_every_answer_is_seen() -> None:
 
 def test_a_seed_repeats_in_every_process() -> None:
     """Also where sets have another order."""
-    program = "from tests.riskcast_server.simulation.simulation import simulated; print(simulated(7).digest)"
+    program = "from tests.simulation.simulation import simulated; print(simulated(7).digest)"
     environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}"}
     elsewhere = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True

@@ -5,7 +5,7 @@ what it should have been.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 from contract.errors import ContractError, Reason
@@ -13,12 +13,12 @@ from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
-from tests.riskcast_server.simulation.catalogue import said
-from tests.riskcast_server.simulation.ledger import Place
-from tests.riskcast_server.simulation.ledger_reader import LedgerReader
-from tests.riskcast_server.simulation.riskcast import Riskcast
-from tests.riskcast_server.simulation.truth import Settled, Truth
-from tests.riskcast_server.simulation.world import Sight, World
+from tests.simulation.catalogue import said
+from tests.simulation.book import Place
+from tests.simulation.ledger_client import SimulatedLedgerClient
+from tests.simulation.riskcast import Riskcast
+from tests.simulation.truth import Settled, Truth
+from tests.simulation.world import Sight, World
 
 STORED, DUPLICATE = ingest_pb.RECORD_OUTCOME_STORED, ingest_pb.RECORD_OUTCOME_DUPLICATE
 CONFLICT, REJECTED = ingest_pb.RECORD_OUTCOME_CONFLICT, ingest_pb.RECORD_OUTCOME_REJECTED
@@ -47,11 +47,13 @@ class Witness:
     `accepted`: places beyond a ledger that an operator has accepted.
     """
 
-    def __init__(self, world: World, riskcast: Riskcast, truth: Truth, ledgers: Sequence[LedgerReader]) -> None:
+    def __init__(
+        self, world: World, riskcast: Riskcast, truth: Truth, ledgers: Sequence[SimulatedLedgerClient]
+    ) -> None:
         self._world = world
         self._riskcast = riskcast
         self._truth = truth
-        self._ledgers = {each.ledger.ledger_id: each for each in ledgers}
+        self._ledgers = ledgers
         self._acks: dict[str, str] = {}
         self.promised: dict[str, str] = {}
         self.accepted: set[Place] = set()
@@ -75,7 +77,7 @@ class Witness:
 
     async def deliver(self, requests: AsyncIterator[Any]) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
         """The handler of IngestStream."""
-        heard = _Overheard(requests, self._world, self._truth)
+        heard = _Overheard(requests, self._world, self._truth, self._delivered)
         try:
             async for answer in self._riskcast.ingest.IngestStream(heard, cast("Any", None)):
                 if answer.HasField("hello"):
@@ -124,6 +126,16 @@ class Witness:
         for signal_id, ack_id in self.promised.items():
             if stored.get(signal_id) != ack_id:
                 self._world.flaw(f"H1 {signal_id}: acknowledged, and not in the database any more")
+
+    def passed_on(self, payload: bytes, ack_id: str) -> None:
+        """Whoever emitted it is told that RiskCast stores it: then the file says so, unless somebody changed it."""
+        signal_id = said(payload).signal_id
+        if self._acks.get(said(payload).name) != ack_id:
+            self._world.flaw(f"H4 {signal_id}: an ack_id that RiskCast never gave")
+        row = self._truth.maybe_row(signal_id)
+        is_owed = signal_id in self.promised or not self._world.tampering_count
+        if is_owed and (row is None or row.ack_id != ack_id):
+            self._world.flaw(f"H2 {signal_id}: told to be stored, and not committed")
 
     def tampered(self) -> None:
         """Somebody else changed the database: what is gone now is not RiskCast's fault."""
@@ -194,15 +206,27 @@ class Witness:
         self._world.tell(f"{state.partition}: {reconcile_pb.ReconcileStatus.Name(state.status)} {state.reason}")
         if state.status != reconcile_pb.RECONCILE_STATUS_COMPLETED or tampering != self._world.tampering_count:
             return
-        reader = self._ledgers[state.ledger_id]
-        records = [record for segment in reader.snapshots[state.partition] for record in segment.records]
-        damaged = any(segment.damaged for segment in reader.snapshots[state.partition])
+        ledger = self._ledger(state.ledger_id)
+        told, book = ledger.told[state.partition], ledger.omen.book
+        counts = {segment.segment_id: segment.record_count for segment in told.segments}
+        records = [each for each in book.records if each.place[2] <= counts.get(each.segment_id, 0)]
         missing = self._truth.unstored(record.payload for record in records)
-        if len(records) != state.ledger_record_count or damaged or missing:
+        if len(records) != state.ledger_record_count or told.damaged_sequences or missing:
             self._world.flaw(f"COMPLETED {state.partition}: of {len(records)} records {len(missing)} are not stored")
-        known = {record.place for record in (*records, *reader.ledger.records)}
+        known = {record.place for record in book.records}
         if self._truth.rows_at(state.ledger_id, state.partition) - known - self.accepted:
             self._world.flaw(f"COMPLETED {state.partition}: rows stand where the ledger has no record")
+
+    def _ledger(self, ledger_id: str) -> SimulatedLedgerClient:
+        return next(each for each in self._ledgers if each.omen.book.ledger_id == ledger_id)
+
+    def _delivered(self, record: LedgerRecord) -> None:
+        """Nothing leaves a ledger but what is durable there, as it is there."""
+        book = self._ledger(record.position.ledger_id).omen.book
+        place = place_of(record.position)
+        held = book.maybe_held(place[1], place[2]) or next((each for each in book.lost if each.place == place), None)
+        if held is None or held.payload != record.event:
+            self._world.flaw(f"H3 {place[2]} of {record.position.partition}: delivered, and not so in the ledger")
 
     def _see(self, error: ContractError) -> None:
         self._world.tell(f"answered {error.reason}")
@@ -213,8 +237,15 @@ class Witness:
 class _Overheard:
     """Passes the requests of a stream on, and remembers how things stood when they arrived."""
 
-    def __init__(self, requests: AsyncIterator[ingest_pb.IngestStreamRequest], world: World, truth: Truth) -> None:
+    def __init__(
+        self,
+        requests: AsyncIterator[ingest_pb.IngestStreamRequest],
+        world: World,
+        truth: Truth,
+        on_record: Callable[[LedgerRecord], None],
+    ) -> None:
         self._requests = requests
+        self._on_record = on_record
         self._world = world
         self._truth = truth
         self.batches: deque[tuple[int, Sequence[LedgerRecord]]] = deque()
@@ -234,6 +265,9 @@ class _Overheard:
             self.settled_before = self._truth.settled()
             self.hello_tampering = self._world.tampering_count
         else:
+            self._world.operate(f"{self.ledger_id[:4]} delivers {len(request.batch.records)} records")
+            for record in request.batch.records:
+                self._on_record(record)
             self.batches.append((self._world.tampering_count, request.batch.records))
         return request
 

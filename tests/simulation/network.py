@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from contract.errors import ContractError
-from tests.riskcast_server.simulation.riskcast import Riskcast
-from tests.riskcast_server.simulation.world import Fault, Sight, World
+from tests.simulation.riskcast import Riskcast
+from tests.simulation.world import Fault, Sight, World
 
 Answer = TypeVar("Answer")
 
+OUTAGE_S = 2.0
 PATIENCE_S = 1.0  # a request that took this long to arrive is one that nobody waits for
 
 
@@ -25,11 +26,29 @@ class Network:
         self.world = world
         self.riskcast = riskcast
         self._late: list[asyncio.Task[None]] = []
+        self._streams: list[Stream[Any, Any]] = []
+        self._out_until_s = 0.0
+
+    @property
+    def is_through(self) -> bool:
+        """Whether RiskCast can be reached."""
+        return self.riskcast.is_up and asyncio.get_running_loop().time() >= self._out_until_s
+
+    def stumble(self) -> None:
+        """Now and then nothing gets through from here on."""
+        if self.world.happens(Fault.OUTAGE):
+            self._out_until_s = asyncio.get_running_loop().time() + self.world.chance.uniform(0, OUTAGE_S)
+
+    def renew(self) -> None:
+        """Ends every stream, as a server does with connections that are old."""
+        for stream in self._streams:
+            stream.close()
 
     async def call(self, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         """One unary call; `work` is what the handler does."""
         await self.world.travel()
-        if not self.riskcast.is_up or self.world.happens(Fault.REQUEST_LOST):
+        self.stumble()
+        if not self.is_through or self.world.happens(Fault.REQUEST_LOST):
             raise Lost
         if self.world.happens(Fault.REQUEST_LATE):
             self._late.append(asyncio.create_task(self._arrive_late(work)))
@@ -48,7 +67,9 @@ class Network:
 
     def stream(self, work: Callable[["Stream[Any, Any]"], AsyncIterator[Any]], cut: Fault) -> "Stream[Any, Any]":
         """A call with a stream of answers, which may break at every message; `work` is what the handler yields."""
-        return Stream(self, work, cut)
+        self._streams = [stream for stream in self._streams if not stream.is_closed]
+        self._streams.append(Stream(self, work, cut))
+        return self._streams[-1]
 
     async def until_nothing_is_late(self) -> None:
         await asyncio.gather(*self._late)
@@ -84,14 +105,16 @@ class Stream(Generic[Request, Response]):
         self._responses: asyncio.Queue[Response | _End] = asyncio.Queue()
         self._end: _End | None = None
         self._handler: asyncio.Task[None] | None = None
-        if network.riskcast.is_up:
+        self._is_silent = False
+        if network.is_through:
             self._handler = network.riskcast.handle(self._handle(work))
         else:
             self._responses.put_nowait(_End(Lost()))
 
     async def send(self, request: Request) -> None:
         self._break_maybe()
-        self._requests.put_nowait(request)
+        if not self._is_silent:
+            self._requests.put_nowait(request)
 
     async def receive(self) -> Response | None:
         """The next answer; None when the call ended well. Raises Lost or ContractError when it did not."""
@@ -104,7 +127,13 @@ class Stream(Generic[Request, Response]):
         if self._responses.empty():
             await self._network.world.travel()
         self._break_maybe()
+        if self._is_silent:
+            await asyncio.Event().wait()
         return answer
+
+    @property
+    def is_closed(self) -> bool:
+        return self._handler is None or self._handler.done()
 
     def close(self) -> None:
         if self._handler:
@@ -120,9 +149,12 @@ class Stream(Generic[Request, Response]):
         return request
 
     def _break_maybe(self) -> None:
-        if self._network.world.happens(self._cut):
+        self._network.stumble()
+        if self._network.world.happens(self._cut) or not self._network.is_through:
             self.close()
             raise Lost
+        if self._cut is Fault.STREAM_CUT and self._network.world.happens(Fault.SILENT):
+            self._is_silent = True
 
     async def _handle(self, work: "Callable[[Stream[Any, Any]], AsyncIterator[Any]]") -> None:
         error: BaseException | None = Lost()
