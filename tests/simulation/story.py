@@ -107,6 +107,7 @@ class Story:
             if loop.time() > before_s:
                 self._world.flaw(f"H6 not delivered within {HEALED_S:g} s")
                 return
+            await self._operator.resume_all()
             await asyncio.sleep(LOOK_S)
 
     def _is_delivered(self) -> bool:

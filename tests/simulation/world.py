@@ -87,7 +87,6 @@ class Sight(StrEnum):
     BREAKER_OPENED = "the breaker opened"
     BREAKER_CLOSED = "the breaker closed again"
     HELD = "delivery was held until people mend something"
-    READ_FROM_LEDGER = "delivery read from the ledger"
     TAIL_TORN = "a torn tail was cut off"
     SEALED = "a partition was sealed"
     QUEUE_FULL = "answered: the queue is full"
@@ -134,14 +133,14 @@ ODDS = {
     Fault.OUTAGE: 0.01,
     Fault.KEY_REFUSED: 0.03,
     Fault.EMITTER_LEFT: 0.04,
-    Fault.SYNC_FAILED: 0.005,
-    Fault.WRITE_FAILED: 0.005,
-    Fault.WRITE_SHORT: 0.03,
+    Fault.SYNC_FAILED: 0.002,
+    Fault.WRITE_FAILED: 0.002,
+    Fault.WRITE_SHORT: 0.01,
     Fault.NO_SPACE: 0.02,
     Fault.READ_FAILED: 0.01,
-    Fault.DIED_BEFORE_SYNC: 0.01,
-    Fault.DIED_BEFORE_ANSWER: 0.01,
-    Fault.LETTER_REFUSED: 0.1,
+    Fault.DIED_BEFORE_SYNC: 0.003,
+    Fault.DIED_BEFORE_ANSWER: 0.003,
+    Fault.LETTER_REFUSED: 0.3,
     Fault.LEDGER_UNREACHABLE: 0.06,
     Fault.LEDGER_SILENT: 0.04,
     Fault.REPLAY_BROKEN: 0.06,
@@ -217,6 +216,8 @@ class World:
     def hear(self, logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """RiskCast's log, as a processor of structlog: part of what happened, and printed nowhere."""
         self.tell(f"log: {entry['event']} {entry.get('error', '')}")
+        if entry.get("held"):
+            self.see(Sight.HELD)
         if sight := LOGGED.get(entry["event"]):
             self.see(sight)
         raise structlog.DropEvent
