@@ -41,7 +41,7 @@ class Book:
         self._last: dict[str, int] = {}  # the last sequence of each partition
         self.lost: list[Held] = []
         self.unreadable: set[Place] = set()
-        self.is_set_back = False  # what is not there when it is opened next is lost
+        self._maybe_damaged_then: set[Place] | None = None
 
     @property
     def records(self) -> list[Held]:
@@ -70,8 +70,8 @@ class Book:
     def compare(self, ledger: Ledger) -> None:
         """After it was opened: whatever was known to be durable is there, byte for byte; the rest is durable now."""
         found = {held.place: held for held in self._found(ledger)}
-        if self.is_set_back:
-            self._forget(found.keys() | self.unreadable)
+        if self._maybe_damaged_then is not None:
+            self._forget(found.keys(), self._maybe_damaged_then)
         for place, held in self._held.items():
             if place in self.unreadable:
                 continue
@@ -83,8 +83,13 @@ class Book:
             self._held.setdefault(held.place, held)
             self._last[held.partition] = max(self._last.get(held.partition, 0), held.sequence)
 
-    def _forget(self, kept: Set[Place]) -> None:
-        self.is_set_back = False
+    def set_back(self, damaged_then: set[Place]) -> None:
+        """What is not there when it is opened next is lost; what was damaged since the copy was taken no more is."""
+        self._maybe_damaged_then = damaged_then
+
+    def _forget(self, found: Set[Place], damaged_then: set[Place]) -> None:
+        self._maybe_damaged_then, self.unreadable = None, damaged_then
+        kept = found | damaged_then
         self.lost += [held for place, held in self._held.items() if place not in kept]
         self._held = {place: held for place, held in self._held.items() if place in kept}
         self._last.clear()

@@ -79,8 +79,10 @@ class Auditor:
     async def reconcile(self, request: pb.ReconcileRequest) -> list[pb.ReconcileResponse] | None:
         """All messages of one run, however often it was cut; None when it could not be brought to an end."""
         seen: list[pb.ReconcileResponse] = []
-        before = self._others()
+        runs_before, tampering_before = self._witness.runs_begun_count, self._world.tampering_count
+        runs_count = 0
         for _ in range(TRIES):
+            seen_before = len(seen)
             try:
                 await self._follow(request, seen)
             except (Lost, ContractError) as broken:
@@ -90,14 +92,14 @@ class Auditor:
                 request.cursor = seen[-1].cursor
                 await self._world.pause(0.01, 0.3)
             else:
-                is_alone = self._others() == (before[0] + 1, before[1])
+                # Another run, or a change of the database, and what is missing is found anew after a cut.
+                is_alone = self._witness.runs_begun_count == runs_before + runs_count + 1
+                is_alone = is_alone and self._world.tampering_count == tampering_before
                 self.replays += _replays(seen) if is_alone and not request.dry_run else []
                 return seen
+            finally:
+                runs_count += len(seen) > seen_before
         return None
-
-    def _others(self) -> tuple[int, int]:
-        """Another run, or a change of the database, and what is missing is found anew after a cut."""
-        return self._witness.runs_begun_count, self._world.tampering_count
 
     async def _follow(self, request: pb.ReconcileRequest, seen: list[pb.ReconcileResponse]) -> None:
         """Adds what it hears to `seen`."""

@@ -23,6 +23,7 @@ UNIX_EPOCH_JULIAN = 2_440_587.5
 CALLS_PER_S = (2000, 2000, 200)  # some disks are slow
 AT_ONCE = 0.6  # of the calls are made before anybody else gets to do something
 
+CUT = "Connection closed"  # as aiosqlite says it
 CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 
@@ -86,7 +87,7 @@ class Connection(aiosqlite.Connection):
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._running or self._connection is None:
-            raise ValueError("Connection closed")
+            raise ValueError(CUT)
         loop = asyncio.get_running_loop()
         if self._free_at_s <= loop.time() and self._world.chance.random() < AT_ONCE:
             return self._made(partial(fn, *args, **kwargs))
@@ -110,7 +111,7 @@ class Connection(aiosqlite.Connection):
         """Also when nobody waits for the answer any more, as a thread would."""
         try:
             if self._connection is None:
-                raise ValueError("Connection closed")
+                raise ValueError(CUT)
             result = self._made(call)
         except (sqlite3.Error, ValueError) as error:
             if not answer.done():

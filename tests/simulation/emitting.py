@@ -46,7 +46,7 @@ class EmitClient:
     async def emit_until_healed(self) -> None:
         calls: list[asyncio.Task[Answers | None]] = []
         while not self._world.is_healed:
-            await self._world.pause(0.01, 0.12)
+            await self._world.pause(0.005, 0.08)
             if self._omen.is_up and self._world.chance.random() < 0.05:
                 self._put_impossible()
             else:

@@ -34,11 +34,11 @@ class Misfortune:
         self._suspects = world.chance.sample(kinds, world.chance.randint(0, SUSPECTS_MAX))
 
     async def befall_until_healed(self) -> None:
-        await self._world.pause(0.1, 0.6)
+        await self._world.pause(0.15, 0.7)
         while not self._world.is_healed:
             await self._befall(self._world.chance.choice([*OF_MACHINES, *self._suspects]))
             self._prepare()
-            await self._world.pause(0.1, 0.6)
+            await self._world.pause(0.15, 0.7)
 
     def _prepare(self) -> None:
         """Copies are taken while all is well, and used later."""

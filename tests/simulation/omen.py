@@ -1,7 +1,6 @@
 """OMEN, one process after another on the same disk: all of it is real but its sockets and its threads."""
 
 import asyncio
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast
 from contract.errors import ContractError
 from ledger import Ledger, LedgerError, LedgerSettings, Position
 from ledger.files.layout import segment_path
+from omen.v1.delivery_service_pb2 import DeliveryPhase
 from omen_server.appends import Append, Request
 from omen_server.delivery import Delivery
 from omen_server.delivery.breaker import Breaker
@@ -27,8 +27,9 @@ from omen_server.recent import RecentSignals
 from omen_server.services.ledger import LedgerService
 from omen_server.waiting import WaitingRoom
 from serving.tasks import first_of
+from tests.ledger.faults import crash_image
 from tests.riskcast_server.events import NOON
-from tests.simulation.book import Book
+from tests.simulation.book import Book, Place
 from tests.simulation.catalogue import said
 from tests.simulation.disk import Disk
 from tests.simulation.flusher import Flusher
@@ -41,7 +42,7 @@ from tests.simulation.world import World
 T = TypeVar("T")
 
 SETTINGS = LedgerSettings(
-    segment_records_max=9, queue_records_max=12, segments_live_max=2, free_bytes_min=1024, idle_mark_s=0.05
+    segment_records_max=12, queue_records_max=12, segments_live_max=2, free_bytes_min=1024, idle_mark_s=0.05
 )
 RECENT_MAX = 20
 BREAKER_OPEN_S = 2.0
@@ -60,7 +61,7 @@ class Omen:
         self._directory = directory
         self._disk = LedgerDisk(world, directory / "ledger-1")
         self._disks_count = 1
-        self._maybe_copy: Path | None = None
+        self._maybe_copy: tuple[Path, set[Place]] | None = None  # with what was damaged already
         self._dial = lambda: SimulatedLine(world, network, deliver)
         self._metrics = DeliveryMetrics(), LedgerMetrics()
         self._calls: dict[asyncio.Task[Any], None] = {}  # in order: a set's differs from run to run
@@ -80,6 +81,11 @@ class Omen:
     @property
     def is_up(self) -> bool:
         return self._up.is_set()
+
+    @property
+    def is_drained(self) -> bool:
+        is_following = self.is_up and self.delivery.phase == DeliveryPhase.DELIVERY_PHASE_FOLLOWING
+        return is_following and self.delivery.backlog_record_count == 0
 
     @property
     def name(self) -> str:
@@ -129,18 +135,18 @@ class Omen:
 
     def copy(self) -> None:
         """Of the files as they lie there."""
-        self._maybe_copy = self._maybe_copy or Path(
-            shutil.copytree(self._disk.root, self._directory / "copy", ignore=shutil.ignore_patterns("LOCK"))
-        )
+        if self._maybe_copy is None:
+            path = crash_image(self._disk.root, self._directory / "copy")
+            self._maybe_copy = path, set(self.book.unreadable)
 
     async def set_back(self) -> bool:
         """Puts the copy in the place of the ledger; False when there is none."""
         if self._maybe_copy is None:
             return False
-        copy, self._maybe_copy = self._maybe_copy, None
+        (copy, damaged_then), self._maybe_copy = self._maybe_copy, None
         async with self._dead():
             self._disk = LedgerDisk.holding(self.world, copy.rename(self._next_root()))
-            self.book.is_set_back = True
+            self.book.set_back(damaged_then)
         return True
 
     async def damage(self, partition: str) -> bool:

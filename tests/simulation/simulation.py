@@ -24,6 +24,7 @@ from unittest.mock import patch
 
 import structlog
 
+from omen_server import replay
 from omen_server.delivery import contact, follow, newest, settling, stream
 from riskcast_server import committer
 from riskcast_server.ledger_client import LedgerClient
@@ -31,7 +32,7 @@ from riskcast_server.store import rows
 from riskcast_server.store.sqlite import store
 from tests.simulation import clockwork
 from tests.simulation.catalogue import Catalogue
-from tests.simulation.disk import Disk, mounted
+from tests.simulation.disk import CUT, Disk, mounted
 from tests.simulation.flusher import threadless
 from tests.simulation.ledger_client import SimulatedLedgerClient
 from tests.simulation.network import Network
@@ -42,7 +43,7 @@ from tests.simulation.truth import Truth
 from tests.simulation.witness import Witness
 from tests.simulation.world import Fault, Sight, World
 
-OMENS = 2
+OMENS = (1, 1, 2)
 OLD_RECORDS_MAX = 12  # of the day before
 LAST_STEPS = 30
 IN_MEMORY = Path("/dev/shm")  # where there is such a place: a sync costs nothing there
@@ -89,7 +90,7 @@ async def _live(world: World, directory: Path) -> None:
     network = Network(world, riskcast)
     truth = Truth(disk.path)
     witness = Witness(world, riskcast, truth, clients)
-    omens = [Omen(world, directory / f"omen-{number}", network, witness.deliver) for number in range(OMENS)]
+    omens = [Omen(world, directory / f"omen-{number}", network, witness.deliver) for number in range(world.chance.choice(OMENS))]
     clients += [SimulatedLedgerClient(world, omen) for omen in omens]
     with mounted(disk, *(omen.database for omen in omens)), threadless(world):
         catalogue = Catalogue(world.chance)
@@ -110,8 +111,13 @@ async def _live(world: World, directory: Path) -> None:
 
 
 def _unhandled(world: World) -> Any:
-    """What asyncio only logs, since nobody waits for it, is a flaw here."""
-    return lambda loop, context: world.flaw(f"{context['message']}: {context.get('exception')!r}")
+    """What asyncio only logs, since nobody waits for it, is a flaw here; but not what a dead process was about to do."""
+
+    def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if str(context.get("exception")) != CUT:
+            world.flaw(f"{context['message']}: {context.get('exception')!r}")
+
+    return note
 
 
 @contextmanager
@@ -122,6 +128,7 @@ def _small_limits() -> Iterator[None]:
         patch.multiple(store, ROWS_PER_STATEMENT=8, BLOCK_RECORDS=2),
         patch.object(rows, "SEGMENTS_PER_STATEMENT", 5),
         patch.object(follow, "BATCH_ITEMS_MAX", 8),
+        patch.object(replay, "BATCH_ITEMS_MAX", 6),
         patch.object(newest, "BYTES_MAX", 4000),
         patch.object(settling, "REJECTIONS_IN_A_ROW_MAX", 3),
         patch.multiple(stream, ANSWER_TIMEOUT_S=1.0, READ_RETRY_S=0.1),

@@ -101,6 +101,7 @@ class Story:
         age, which happens to each of them."""
         if self._world.tampering_count:
             self._network.renew()
+            await asyncio.sleep(LOOK_S)
         loop = asyncio.get_running_loop()
         before_s = loop.time() + HEALED_S
         while not self._is_delivered():
@@ -111,8 +112,7 @@ class Story:
             await asyncio.sleep(LOOK_S)
 
     def _is_delivered(self) -> bool:
-        is_drained = all(omen.is_up and omen.delivery.backlog_record_count == 0 for omen in self._omens)
-        return is_drained and is_whole(self._omens, self._truth)
+        return all(omen.is_drained for omen in self._omens) and is_whole(self._omens, self._truth)
 
     async def _accept_what_is_lost(self) -> None:
         """An operator may, and may leave it."""

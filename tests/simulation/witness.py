@@ -94,8 +94,10 @@ class Witness:
         """The handler of Reconcile. A partition is judged by what held while it was compared."""
         tampering = self._world.tampering_count
         try:
+            is_first = True
             async for message in self._riskcast.reconciler.run(request):
-                self.runs_begun_count += message.HasField("run_started")
+                self.runs_begun_count += is_first
+                is_first = False
                 if message.HasField("partition_finished"):
                     self._compared(message.partition_finished, tampering)
                     tampering = self._world.tampering_count
