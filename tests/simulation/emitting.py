@@ -57,8 +57,8 @@ class EmitClient:
         """None when it was not answered."""
         if not self._omen.is_up:
             return None
-        ids = " ".join(said(payload).signal_id for payload in payloads)
-        self._world.operate(f"emit {ids} into {self._omen.name}, and wait {wait.delivery_timeout_s}")
+        for payload in payloads:
+            self._world.operate(f"emit {said(payload).signal_id} into {self._omen.name}, wait {wait.delivery_timeout_s}")
         handler = self._omen.handle(self._handled(payloads, wait))
         if self._world.happens(Fault.EMITTER_LEFT):
             await self._world.pause(0, 0.1)

@@ -45,7 +45,7 @@ SETTINGS = LedgerSettings(
     segment_records_max=12, queue_records_max=12, segments_live_max=2, free_bytes_min=1024, idle_mark_s=0.05
 )
 RECENT_MAX = 20
-BREAKER_OPEN_S = 2.0
+BREAKER_OPEN_S = 0.5
 Deliver = Callable[[Stream[Any, Any]], AsyncIterator[Any]]
 
 

@@ -132,7 +132,7 @@ def _small_limits() -> Iterator[None]:
         patch.object(newest, "BYTES_MAX", 4000),
         patch.object(settling, "REJECTIONS_IN_A_ROW_MAX", 3),
         patch.multiple(stream, ANSWER_TIMEOUT_S=1.0, READ_RETRY_S=0.1),
-        patch.multiple(contact, HELLO_TIMEOUT_S=0.5, HELLO_TIMEOUT_MAX_S=4.0, HELD_RETRY_S=1.0),
+        patch.multiple(contact, HELLO_TIMEOUT_S=0.5, HELLO_TIMEOUT_MAX_S=4.0, HELD_RETRY_S=0.5),
     ):
         yield
 

@@ -145,7 +145,7 @@ ODDS = {
     Fault.LEDGER_SILENT: 0.04,
     Fault.REPLAY_BROKEN: 0.06,
 }
-SWARM = (0, 0, 1, 1, 3)
+SWARM = (0, 0, 0, 1, 3)
 
 OPERATIONS_MIN = 200
 FAULTS_MIN = 3
