@@ -31,7 +31,7 @@ from omen_server.delivery.line import Line
 from omen_server.delivery.newest import Newest
 from omen_server.delivery.pace import Pace
 from omen_server.delivery.settling import Result, Settling
-from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, Disconnected, RiskCastStream, Told
+from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, READ_RETRY_S, Disconnected, RiskCastStream, Told
 from omen_server.journal import Durable, Journal
 from omen_server.metrics import LEDGER, DeliveryMetrics
 from omen_server.pause import PauseSwitch
@@ -266,7 +266,9 @@ class Delivery:
             try:
                 await self._settling.settle(results)
             except ContractError as error:  # the next hello shows what is still missing
-                raise Disconnected(str(error), retry_delay_s=error.retry_delay_s or 0.0, cause=LEDGER) from error
+                # Not as long as an emit is told to wait: there are other records to deliver meanwhile.
+                delay_s = min(error.retry_delay_s or 0.0, READ_RETRY_S)
+                raise Disconnected(str(error), retry_delay_s=delay_s, cause=LEDGER) from error
             backlog.answer()
             self._send_again(asked_meanwhile(self._letters, results))
             self._pace.answered(self._clock(), is_more_under_way=stream.is_waiting)
