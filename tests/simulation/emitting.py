@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from contract.errors import ContractError, Reason
+from contract.errors import ContractError, Reason, item_error
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.emission import Wait
@@ -27,7 +27,7 @@ SIGHTS = {
 }
 NOTHING_STORED = (Reason.QUEUE_FULL, Reason.LEDGER_FULL, Reason.PARTITION_CLOSED, Reason.SHUTTING_DOWN)
 
-Answers = Sequence[pb.Emission | ContractError]
+Answers = Sequence[pb.EmitResult]
 
 
 class EmitClient:
@@ -91,23 +91,32 @@ class EmitClient:
         """What is answered is judged in the moment in which it is answered."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        answers = await self._omen.emitter.emit_each([SignalEvent.FromString(each) for each in payloads], wait)
+        answers = await self._answers([SignalEvent.FromString(each) for each in payloads], wait)
         took_s = loop.time() - began_s
         if took_s > (wait.delivery_timeout_s or 0) + LEDGER_S:
             self._world.flaw(f"H6 an emit that waits {wait.delivery_timeout_s} s is answered after {took_s:.2f} s")
         for payload, answer in zip(payloads, answers, strict=True):
-            if isinstance(answer, ContractError):
-                self._refused(payload, answer)
+            if answer.HasField("error"):
+                self._refused(payload, answer.error.reason)
             else:
-                self._acknowledged(payload, answer, wait)
+                self._acknowledged(payload, answer.emission, wait)
         return answers
 
-    def _refused(self, payload: bytes, error: ContractError) -> None:
-        is_refused = error.reason in NOTHING_STORED
+    async def _answers(self, events: Sequence[SignalEvent], wait: Wait) -> Answers:
+        """Of Emit for one, of EmitStream for several."""
+        if len(events) > 1:
+            return (await self._omen.emitter.emit_each(events, wait)).results
+        try:
+            return [pb.EmitResult(emission=await self._omen.emitter.emit(events[0], wait))]
+        except ContractError as error:
+            return [pb.EmitResult(error=item_error(error))]
+
+    def _refused(self, payload: bytes, reason: str) -> None:
+        is_refused = reason in NOTHING_STORED
         self._world.see(Sight.EMITTED_REFUSED if is_refused else Sight.EMITTED_UNKNOWN)
         self._note_tried([payload], Told.REFUSED if is_refused else Told.UNKNOWN)
-        if not is_refused and error.reason is not Reason.LEDGER_UNAVAILABLE:
-            self._world.flaw(f"{said(payload).signal_id}: a sound event is refused, {error.reason}")
+        if not is_refused and reason != Reason.LEDGER_UNAVAILABLE:
+            self._world.flaw(f"{said(payload).signal_id}: a sound event is refused, {reason}")
 
     def _acknowledged(self, payload: bytes, told: pb.Emission, wait: Wait) -> None:
         self._note_tried([payload], Told.UNKNOWN)

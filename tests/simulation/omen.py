@@ -171,7 +171,7 @@ class Omen:
         """Into the ledger past the checks, as an OMEN with others would have done."""
         request = Request(1, waits_for_riskcast=False)
         emitted_at = NOON - timedelta(days=days_ago)
-        self.journal.append(Append(payload, emitted_at, said(payload).signal_id or "-", "", request))
+        self.journal.append([Append(payload, emitted_at, said(payload).signal_id or "-", "", request)])
         return request
 
     async def _serve(self) -> None:

@@ -113,8 +113,8 @@ async def _live(world: World, directory: Path) -> None:
 def _unhandled(world: World) -> Any:
     """What asyncio only logs, since nobody waits for it, is a flaw here; but not what a dead process was about to do."""
 
-    def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if str(context.get("exception")) != CUT:
+    def note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if loop.is_running() and str(context.get("exception")) != CUT:
             world.flaw(f"{context['message']}: {context.get('exception')!r}")
 
     return note

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from contract.errors import ContractError
-from omen.v1 import signal_service_pb2 as pb
 from omen_server.emission import Wait
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from riskcast_server.leases import LEASE_S
@@ -147,7 +146,7 @@ class Story:
             emitter.is_after_the_last_fault = True
             for _ in range(FRESH):
                 answers = await emitter.emit([self._catalogue.fresh()], Wait())
-                if not answers or not all(isinstance(each, pb.Emission) and each.ack_id for each in answers):
+                if not answers or not all(each.emission.ack_id for each in answers):
                     self._world.flaw(f"H6 an emit is not delivered, though no fault was left: {answers}")
         for client in self._clients:
             if await client.ingest(self._catalogue.fresh()) is None:
