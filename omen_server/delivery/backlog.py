@@ -217,9 +217,13 @@ class Backlog:
         if last < run.last:
             queue.give_back(Run(run.segment, last + 1, run.last))
         queue.left(run.segment, byte_count)
-        if last >= run.first:
-            self._composed.append((queue, Run(run.segment, run.first, last)))
-            self._composed_bytes += byte_count
+        self._composed.append((queue, Run(run.segment, run.first, last)))
+        self._composed_bytes += byte_count
+
+    def leave_out(self) -> None:
+        """Nothing of the run taken last can be read: it is not sent."""
+        queue, run = self._composed.pop()
+        queue.left(run.segment, 0)
 
     def send(self) -> None:
         """The message that was composed is under way; the next one begins with the other queue."""

@@ -244,10 +244,14 @@ class Delivery:
         room_bytes = MESSAGE_EVENT_BYTES_MAX
         while room_bytes >= EVENT_BYTES_MAX and (run := backlog.take(BATCH_ITEMS_MAX - len(records))):
             read = self._newest.take(run, room_bytes) or await self._read(stream, run, room_bytes)
+            if not read:
+                note_unreadable(run, run.last, read)
+                backlog.leave_out()
+                continue
             sizes = [len(record.payload) for record in read]
-            last = read[-1].position.record_index if read else run.last
+            last = read[-1].position.record_index
             note_unreadable(run, last, read)
-            backlog.keep(last if read else run.first - 1, sum(map(frame_bytes, sizes)))
+            backlog.keep(last, sum(map(frame_bytes, sizes)))
             records += read
             room_bytes -= sum(sizes)
             if len(records) == BATCH_ITEMS_MAX:

@@ -221,6 +221,18 @@ async def test_a_record_found_damaged_is_stepped_over_and_no_other_is_left_out(t
     assert [record.event for record in peer.records] == [record.payload for record in held if record is not held[99]]
 
 
+async def test_a_record_that_rots_while_all_around_it_is_settled_holds_nothing_up(tmp_path: Path) -> None:
+    await ledger_of(tmp_path, 200)
+    held = records_of(tmp_path)
+    settled = {held[0].position.segment_id: [(1, 99), (101, 199)]}
+    port = closed_port()
+    async with omen(tmp_path, port) as server:
+        damage(tmp_path, held[99])
+        async with peer_of(answering(settled=settled), listen=f"127.0.0.1:{port}") as peer:
+            await server.until_drained()
+    assert [record.event for record in peer.records] == [held[199].payload]
+
+
 async def test_an_emit_while_a_backlog_drains_is_delivered_too(tmp_path: Path) -> None:
     await ledger_of(tmp_path / "ledger", 2000)
     async with riskcast(tmp_path / "db") as store, omen(tmp_path / "ledger", store.port) as server:
