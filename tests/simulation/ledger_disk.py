@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.ledger.recording import RecordingDisk, image_of
 from tests.power.cut import power_loss
-from tests.power.operations import Image, Synced, Truncated
+from tests.power.operations import Image, Synced, Truncated, Written
 from tests.simulation.world import Fault, World
 
 SPACE_BYTES = 1 << 40
@@ -57,6 +57,17 @@ class LedgerDisk(RecordingDisk):
         image = power_loss(self.recording, at=len(self.recording.operations), seed=seed)
         image.laid_out(root)
         return LedgerDisk(self._world, root, image)
+
+    def rot(self, path: Path, offset: int) -> None:
+        """One byte of a file turns into another."""
+        with path.open("r+b") as file:
+            file.seek(offset)
+            [byte] = file.read(1)
+            file.seek(offset)
+            file.write(bytes([byte ^ 0x10]))
+        number = self.number_of(path)
+        self.note(Written(number, offset, bytes([byte ^ 0x10])))
+        self.note(Synced(number))
 
     def close(self, fd: int) -> None:
         self._open.pop(fd, None)

@@ -69,7 +69,7 @@ class Misfortune:
             case Fault.RESTORED_RUNNING if self._copy.exists():
                 self._restore(fault)
             case Fault.RECORD_DAMAGED:
-                if await omen.damage(SPOILT_PARTITION):
+                if omen.damage(SPOILT_PARTITION):
                     self._world.strike(fault)
             case Fault.LEDGER_REGRESSED:
                 if await omen.set_back():

@@ -149,7 +149,7 @@ class Omen:
             self.book.set_back(damaged_then)
         return True
 
-    async def damage(self, partition: str) -> bool:
+    def damage(self, partition: str) -> bool:
         """A bit of a record whose segment has a successor, so that it is known to have been durable."""
         last = {held.partition: held.segment_id for held in self.book.records}
         old = [each for each in self.book.readable if each.partition == partition and each.segment_id != last[partition]]
@@ -157,15 +157,18 @@ class Omen:
             return False
         victim = self.world.chance.choice(old)
         path = segment_path(self._disk.root, partition, victim.sequence >> 32)
-        data = bytearray(path.read_bytes())
+        data = path.read_bytes()
         if data.count(victim.payload) != 1:
             return False
-        async with self._dead():
-            data[data.index(victim.payload) + self.world.chance.randrange(len(victim.payload))] ^= 0x10
-            path.write_bytes(data)
-            self._disk = LedgerDisk.holding(self.world, self._disk.root)
-            self.book.unreadable.add(victim.place)
+        self._disk.rot(path, data.index(victim.payload) + self.world.chance.randrange(len(victim.payload)))
+        self.book.unreadable.add(victim.place)
         return True
+
+    def verify(self) -> None:
+        """Finds the rot that nobody has come upon."""
+        for name in self.book.partitions:
+            for _ in self.journal._ledger.reader().verify(name):
+                pass
 
     def put(self, payload: bytes, days_ago: int) -> Request:
         """Into the ledger past the checks, as an OMEN with others would have done."""

@@ -6,14 +6,17 @@ from typing import Any
 
 from contract.errors import ContractError
 from tests.simulation.omen import Omen
+from tests.simulation.witness import Witness
 from tests.simulation.world import Fault, Sight, World
 
 DUE = "2026-01-28"
+LOOKED_AT = 8  # records
 
 
 class Operator:
-    def __init__(self, world: World, omens: Sequence[Omen]) -> None:
+    def __init__(self, world: World, omens: Sequence[Omen], witness: Witness) -> None:
         self._world = world
+        self._witness = witness
         self._omens = omens
 
     async def work_until_healed(self) -> None:
@@ -22,6 +25,14 @@ class Operator:
             omen = self._world.chance.choice(self._omens)
             if omen.is_up:
                 await self._do_something(omen)
+
+    async def look_until_healed(self) -> None:
+        """Somebody asks, now and then, what is known of a record."""
+        while not self._world.is_healed:
+            await self._world.pause(0.02, 0.1)
+            omen = self._world.chance.choice(self._omens)
+            if omen.is_up and not self._world.tampering_count:
+                self._witness.told_settled(self._world.chance.choices(omen.book.readable, k=LOOKED_AT), omen)
 
     async def resume_all(self) -> None:
         for omen in self._omens:

@@ -55,7 +55,7 @@ class Story:
         self._emitters = [EmitClient(world, omen, witness, catalogue) for omen in omens]
         self._clients = [IngestClient(world, network, witness, omens, catalogue)]
         self._auditors = [Auditor(world, network, witness) for _ in range(2)]
-        self._operator = Operator(world, omens)
+        self._operator = Operator(world, omens, witness)
         self._misfortune = Misfortune(world, riskcast, truth, witness, omens)
         riskcast.disk.on_commit = witness.committed
 
@@ -88,6 +88,7 @@ class Story:
             *(client.ingest_until_healed() for client in self._clients),
             *(auditor.reconcile_until_healed() for auditor in self._auditors),
             self._operator.work_until_healed(),
+            self._operator.look_until_healed(),
             self._misfortune.befall_until_healed(),
         )
         await self._network.until_nothing_is_late()
@@ -124,6 +125,8 @@ class Story:
                     self._world.tell(f"nothing is accepted: {error.reason}")
 
     async def _reconcile_all(self) -> None:
+        for omen in self._omens:
+            omen.verify()
         for _ in range(ROUNDS_MAX):
             statuses = await self._reconcile()
             wanted = expected(self._omens, self._truth, self._witness.accepted)

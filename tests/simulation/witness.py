@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 from contract.errors import ContractError, Reason
+from ledger import Position
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
+from omen.v1.signal_service_pb2 import DELIVERY_STATUS_SETTLED
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from tests.simulation.catalogue import said
-from tests.simulation.book import Place
+from tests.simulation.book import Held, Place
 from tests.simulation.ledger_client import SimulatedLedgerClient
+from tests.simulation.omen import Omen
 from tests.simulation.riskcast import Riskcast
 from tests.simulation.truth import Settled, Truth
 from tests.simulation.world import Sight, World
@@ -138,6 +141,15 @@ class Witness:
         is_owed = signal_id in self.promised or not self._world.tampering_count
         if is_owed and (row is None or row.ack_id != ack_id):
             self._world.flaw(f"H2 {signal_id}: told to be stored, and not committed")
+
+    def told_settled(self, records: Sequence[Held], omen: Omen) -> None:
+        """What delivery calls settled is settled; after a conflict, the event under its wider id is another record."""
+        settled = self._truth.settled() | self._truth.open_conflicts()
+        for held in records:
+            position = Position(held.partition, held.segment_id, held.sequence)
+            is_told = omen.delivery.delivery_status(position) == DELIVERY_STATUS_SETTLED
+            if is_told and held.place not in settled:
+                self._world.flaw(f"H2 {held.partition} {held.sequence:#x}: called settled, and not committed")
 
     def tampered(self) -> None:
         """Somebody else changed the database: what is gone now is not RiskCast's fault."""
