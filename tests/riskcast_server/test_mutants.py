@@ -14,7 +14,7 @@ AFTER_A_POWER_CUT = (
 
 CONTRACT = "store/test_contract.py"
 REPLICAS = "store/test_postgres_replicas.py"
-SIMULATION = "simulation/test_simulation.py::test_the_cores_keep_their_promises[0-19]"
+SIMULATION = "tests/simulation/test_simulation.py::test_the_cores_keep_their_promises[0-19]"
 
 KILLED_BY: dict[str, Sequence[str]] = {
     "synchronous=NORMAL": [f"{AFTER_A_POWER_CUT}[settle]"],
@@ -63,4 +63,8 @@ def test_every_mutant_has_its_tests() -> None:
 
 @pytest.mark.parametrize(("mutant", "tests"), KILLED_BY.items(), ids=KILLED_BY)
 def test_the_mutant_is_killed(mutant: str, tests: Sequence[str]) -> None:
-    assert_killed("tests.riskcast_server.mutants", mutant, [f"tests/riskcast_server/{test}" for test in tests])
+    assert_killed("tests.riskcast_server.mutants", mutant, [at(test) for test in tests])
+
+
+def at(test: str) -> str:
+    return test if test.startswith("tests/") else f"tests/riskcast_server/{test}"

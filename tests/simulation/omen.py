@@ -45,7 +45,7 @@ SETTINGS = LedgerSettings(
     segment_records_max=12, queue_records_max=12, segments_live_max=2, free_bytes_min=1024, idle_mark_s=0.05
 )
 RECENT_MAX = 20
-BREAKER_OPEN_S = 0.5
+BREAKER_OPEN_S = 1.0  # or its probe would be a sixth call within a second
 Deliver = Callable[[Stream[Any, Any]], AsyncIterator[Any]]
 
 
@@ -155,7 +155,8 @@ class Omen:
         old = [each for each in self.book.readable if each.partition == partition and each.segment_id != last[partition]]
         if not old:
             return False
-        victim = self.world.chance.choice(old)
+        lasts = [each for each in old if self.book.maybe_held(each.segment_id, each.place[2] + 1) is None]
+        victim = self.world.chance.choice(self.world.chance.choice([old, lasts]))
         path = segment_path(self._disk.root, partition, victim.sequence >> 32)
         data = path.read_bytes()
         if data.count(victim.payload) != 1:

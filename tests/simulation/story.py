@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from contract.errors import ContractError
+from omen_server.appends import place_of
 from omen_server.emission import Wait
+from omen_server.outcome import Outcome
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from riskcast_server.leases import LEASE_S
 from tests.faults.history import flaws
-from tests.simulation.catalogue import Catalogue
+from tests.simulation.catalogue import GARBAGE, Catalogue
 from tests.simulation.clients import Auditor, IngestClient
 from tests.simulation.emitting import EmitClient
 from tests.simulation.misfortune import Misfortune
@@ -151,9 +153,18 @@ class Story:
                 answers = await emitter.emit([self._catalogue.fresh()], Wait())
                 if not answers or not all(each.emission.ack_id for each in answers):
                     self._world.flaw(f"H6 an emit is not delivered, though no fault was left: {answers}")
+        for omen in self._omens:
+            await self._reject_one(omen)
         for client in self._clients:
             if await client.ingest(self._catalogue.fresh()) is None:
                 self._world.flaw("H6 an ingest is not acknowledged, though no fault was left")
+
+    async def _reject_one(self, omen: Omen) -> None:
+        """What RiskCast will not take is listed."""
+        [answer] = await omen.put(GARBAGE, days_ago=1).answered(None)
+        await self._until_delivered()
+        if not isinstance(answer, Outcome) or place_of(answer.position) not in omen.letters.kept:
+            self._world.flaw(f"H2 a record was rejected, and is no dead letter: {answer}")
 
     async def _lose_power_once_more(self) -> None:
         """All that was acknowledged is there when the ledgers are opened again."""
@@ -166,7 +177,7 @@ class Story:
         self._witness.kept()
         streams = [stream for auditor in self._auditors for stream in auditor.replays]
         attempts = [attempt for emitter in self._emitters for attempt in emitter.attempts()]
-        beside = set[bytes]().union(
+        beside = {GARBAGE}.union(
             *(client.tried for client in self._clients), *(omen.remembered for omen in self._omens)
         )
         for flaw in flaws(history(self._omens, self._truth, attempts, streams, beside)):

@@ -1,0 +1,94 @@
+"""Bugs that OMEN's delivery could have (tests/mutation.py lets them in)."""
+
+from tests.mutation import Mutants
+
+BACKLOG = "omen_server.delivery.backlog"
+BREAKER = "omen_server.delivery.breaker"
+CONTACT = "omen_server.delivery.contact"
+EMISSION = "omen_server.emission"
+FOLLOW = "omen_server.delivery.follow"
+NEWEST = "omen_server.delivery.newest"
+SETTLING = "omen_server.delivery.settling"
+STREAM = "omen_server.delivery.stream"
+APPENDS = "omen_server.appends"
+
+MUTANTS: Mutants = {
+    "settled as soon as it is sent": (
+        (BACKLOG, "        self._sent.append(([run for _, run in self._composed], self._composed_bytes))\n", ""),
+        (BACKLOG, "        self._sent.popleft()\n", "        pass\n"),
+    ),
+    "repeats answered before the fsync": (  # with the place that comes to mind
+        (EMISSION, "        return append if recent is None or not self._repeats(append, recent) else None\n",
+                   "        if recent is None:\n"
+                   "            self._recent.enter(append, Position('2026-01-29', bytes(16), 1 << 32 | 1))\n"
+                   "        return append if recent is None or not self._repeats(append, recent) else None\n"),
+        (EMISSION, "from ledger import Position\n", "from ledger import Position as Position\n"),
+    ),
+    "nothing of an older process sent": (  # what the ledger holds is taken for settled
+        (FOLLOW, "        settled = await stream.hello(self._newest_segments())\n",
+                 "        settled = await stream.hello(self._newest_segments())\n"
+                 "        settled = {s.segment_id: Coverage.up_to(s.record_count) for s in self._segments.values()}\n"),
+    ),
+    "sent again from memory alone": (
+        (FOLLOW, "            read = self._newest.take(run, room_bytes) or await self._read(stream, run, room_bytes)\n",
+                 "            read = self._newest.take(run, room_bytes)\n"),
+    ),
+    "in-flight records forgotten on a break": (  # the next hello asks about nothing that was sent before
+        (FOLLOW, "        backlog = Backlog(self._segments.values(), settled, (*self._waiting.awaited(), *self._redriving()))\n",
+                 "        backlog = Backlog(self._segments.values(), settled, (*self._waiting.awaited(), *self._redriving()))\n"
+                 "        if self._maybe_backlog:\n"
+                 "            for run in list(self._maybe_backlog._under_way()):\n"
+                 "                for queue in (backlog._old, backlog._new):\n"
+                 "                    for unsent in queue._segments.values():\n"
+                 "                        if unsent.segment.segment_id == run.segment.segment_id:\n"
+                 "                            left = Coverage.spanning(unsent.ranges) - Coverage.spanning([(run.first, run.last)])\n"
+                 "                            queue.count += left.count - sum(b - a + 1 for a, b in unsent.ranges)\n"
+                 "                            unsent.ranges = type(unsent.ranges)(left.intervals)\n"
+                 "                    queue._segments = {k: u for k, u in queue._segments.items() if u.ranges}\n"),
+    ),
+    "delivered without an ack_id": (
+        (SETTLING, "            append.answer(Outcome(status, record.position, append.signal_id, ack_id))\n",
+                   "            append.answer(Outcome(status, record.position, append.signal_id, ''))\n"),
+    ),
+    "every repeat delivered": (
+        (APPENDS, "            twin.answer(repeated(answer))\n", "            twin.answer(answer)\n"),
+    ),
+    "conflict swallowed": (  # neither emitted again nor told
+        (SETTLING, "        requests = [self._emit_again(record, wide) for record, wide in again]\n",
+                   "        requests: list[Request] = []\n"),
+    ),
+    "old records starve new ones": (
+        (BACKLOG, "        self._turns = deque([self._new, self._old])\n",
+                  "        self._turns = deque([self._old, self._new])\n"),
+        (BACKLOG, "        self._turns.rotate()\n", ""),
+    ),
+    "breaker never half open": (
+        (BREAKER, "self._opened_at + self._open_s - now", "self._opened_at + 3600 - now"),
+        (BREAKER, "    (State.OPEN, Event.READY_AGAIN): State.HALF_OPEN,\n",
+                  "    (State.OPEN, Event.READY_AGAIN): State.OPEN,\n"),
+    ),
+    "breaker never open": (
+        (BREAKER, "    (State.CLOSED, Event.FAILED_TOO_OFTEN): State.OPEN,\n",
+                  "    (State.CLOSED, Event.FAILED_TOO_OFTEN): State.CLOSED,\n"),
+        (CONTACT, "        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter,"
+                  " max(delay_s, broken.retry_delay_s)))\n",
+                  "        await asyncio.sleep(max(0.1, delay_s))\n"),
+    ),
+    "newest records taken for others": (  # of a segment, the next one's
+        (NEWEST, "            place = run.segment.segment_id, index\n",
+                 "            place = next(iter(self._records), (b'', 0)) if self._records else (b'', 0)\n"),
+    ),
+    "dead letter not written": (
+        (SETTLING, "            await self._maybe_letters.record(letters)\n", "            pass\n"),
+    ),
+    "answers taken for those of another message": (
+        (STREAM, "        records = self._in_flight.popleft()\n", "        records = self._in_flight.pop()\n"),
+    ),
+    "what cannot be read taken again for ever": (
+        (BACKLOG, "        queue, run = self._composed.pop()\n        queue.left(run.segment, 0)\n",
+                  "        queue, run = self._composed.pop()\n        queue.give_back(run)\n"),
+    ),
+    "silence waited out": (
+        (STREAM, "self._waiting_since_s + ANSWER_TIMEOUT_S - loop.time()", "self._waiting_since_s + 3600 - loop.time()"),
+    ),
+}  # fmt: skip
