@@ -95,7 +95,11 @@ class Book:
         self._last.clear()
 
     def _check_damage(self, segment: SegmentInfo) -> None:
-        named = {(self.ledger_id, segment.segment_id, index) for run in segment.damaged for index in range(run[0], run[1] + 1)}
+        named = {
+            (self.ledger_id, segment.segment_id, index)
+            for run in segment.damaged
+            for index in range(run[0], run[1] + 1)
+        }
         is_damaged = segment.state is SegmentState.DAMAGED
         if named - self.unreadable or (is_damaged and not named):
             self._world.flaw(f"{segment.partition} {segment.ordinal}: called damaged, and nobody damaged it")

@@ -38,7 +38,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now_s
 
-    def run_in_executor(  # type: ignore[override] - of the base class's, whatever it is given as executor
+    def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., T], *args: Any
     ) -> "asyncio.Future[T]":
         answer: asyncio.Future[T] = self.create_future()

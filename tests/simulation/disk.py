@@ -1,7 +1,7 @@
 """The disk under a database: the real SQLite on a real file, without threads, and with bad days.
 
-The code of whoever has one runs unchanged down to aiosqlite, which does everything by one method: queue a call, and wait until
-the connection's thread has made it. Here the clock makes it, one after the other just so, and it may fail.
+The code of whoever has one runs unchanged down to aiosqlite, which does everything by one method: queue a call, and
+wait until the connection's thread has made it. Here the clock makes it, one after the other just so, and it may fail.
 """
 
 import asyncio

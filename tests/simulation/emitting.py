@@ -58,7 +58,9 @@ class EmitClient:
         if not self._omen.is_up:
             return None
         for payload in payloads:
-            self._world.operate(f"emit {said(payload).signal_id} into {self._omen.name}, wait {wait.delivery_timeout_s}")
+            self._world.operate(
+                f"emit {said(payload).signal_id} into {self._omen.name}, wait {wait.delivery_timeout_s}"
+            )
         handler = self._omen.handle(self._handled(payloads, wait))
         if self._world.happens(Fault.EMITTER_LEFT):
             await self._world.pause(0, 0.1)

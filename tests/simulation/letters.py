@@ -1,6 +1,6 @@
 """An OMEN's dead letters, as durable as they are said to be: one is there once `record` has returned."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from contract.errors import ContractError, Reason
 from omen_server.appends import Place, place_of
@@ -14,7 +14,7 @@ class Letters:
     def __init__(self, world: World) -> None:
         self._world = world
         self.kept: dict[Place, Rejected] = {}
-        self.redriving: dict[Place, None] = {}  # in order
+        self.redriving: Collection[Place] = ()
 
     def redriven(self) -> Iterator[Place]:
         yield from self.redriving
@@ -26,13 +26,16 @@ class Letters:
         for rejected in rejections:
             self._world.see(Sight.DEAD_LETTER)
             self.kept[place_of(rejected.position)] = rejected
-            self.redriving.pop(place_of(rejected.position), None)
+            self._redriven(place_of(rejected.position))
 
     async def resolved(self, places: Sequence[Place]) -> None:
         await self._world.travel()
         for place in places:
             self.kept.pop(place, None)
-            self.redriving.pop(place, None)
+            self._redriven(place)
+
+    def _redriven(self, place: Place) -> None:
+        self.redriving = [each for each in self.redriving if each != place]
 
     def redrive(self) -> Rejected | None:
         """One of those that are kept, if there are any."""
@@ -40,5 +43,5 @@ class Letters:
             return None
         self._world.see(Sight.REDRIVEN)
         rejected = self._world.chance.choice(list(self.kept.values()))
-        self.redriving[place_of(rejected.position)] = None
+        self.redriving = [*self.redriving, place_of(rejected.position)]
         return rejected

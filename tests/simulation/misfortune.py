@@ -49,8 +49,6 @@ class Misfortune:
             self._truth.copy_to(self._copy)
 
     async def _befall(self, fault: Fault) -> None:
-        if fault in self._changes:
-            self._tamper(fault)
         omen = self._world.chance.choice(self._omens)
         match fault:
             case Fault.CRASH:
@@ -59,21 +57,24 @@ class Misfortune:
                 self._world.strike(fault)
                 await omen.stop()
             case Fault.OMEN_KILLED | Fault.POWER_CUT | Fault.BOTH_DIED:
-                self._world.strike(fault)
-                await omen.die(loses_power=fault is not Fault.OMEN_KILLED)
-                if fault is Fault.BOTH_DIED:
-                    await self._crash()
+                await self._kill(omen, fault)
             case Fault.RESTORED_STOPPED if self._copy.exists():
                 await self._crash()
                 self._restore(fault)
             case Fault.RESTORED_RUNNING if self._copy.exists():
                 self._restore(fault)
-            case Fault.RECORD_DAMAGED:
-                if omen.damage(SPOILT_PARTITION):
-                    self._world.strike(fault)
-            case Fault.LEDGER_REGRESSED:
-                if await omen.set_back():
-                    self._world.strike(fault)
+            case Fault.RECORD_DAMAGED if omen.damage(SPOILT_PARTITION):
+                self._world.strike(fault)
+            case Fault.LEDGER_REGRESSED if await omen.set_back():
+                self._world.strike(fault)
+            case _ if fault in self._changes:
+                self._tamper(fault)
+
+    async def _kill(self, omen: Omen, fault: Fault) -> None:
+        self._world.strike(fault)
+        await omen.die(loses_power=fault is not Fault.OMEN_KILLED)
+        if fault is Fault.BOTH_DIED:
+            await self._crash()
 
     async def _crash(self) -> None:
         self._world.strike(Fault.CRASH)

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar, cast
@@ -17,6 +18,7 @@ from omen_server.appends import Append, Request
 from omen_server.delivery import Delivery
 from omen_server.delivery.breaker import Breaker
 from omen_server.delivery.contact import Contact
+from omen_server.delivery.line import Line
 from omen_server.delivery.retry import RetryPolicy
 from omen_server.delivery.settling import Settling
 from omen_server.emission import Emitter
@@ -50,7 +52,8 @@ Deliver = Callable[[Stream[Any, Any]], AsyncIterator[Any]]
 
 
 class Omen:
-    """`line`, `emitter`, `delivery`, `pause` and `ledger_service` are those of the process that runs: only while `is_up`."""
+    """`line`, `journal`, `emitter`, `delivery`, `pause` and `ledger_service` are those of the process that runs: ask
+    only while `is_up`."""
 
     def __init__(self, world: World, directory: Path, network: Network, deliver: Deliver) -> None:
         self.world = world
@@ -62,7 +65,7 @@ class Omen:
         self._disk = LedgerDisk(world, directory / "ledger-1")
         self._disks_count = 1
         self._maybe_copy: tuple[Path, set[Place]] | None = None  # with what was damaged already
-        self._dial = lambda: SimulatedLine(world, network, deliver)
+        self._dial = partial(SimulatedLine, world, network, deliver)
         self._metrics = DeliveryMetrics(), LedgerMetrics()
         self._calls: dict[asyncio.Task[Any], None] = {}  # in order: a set's differs from run to run
         self._maybe_process: asyncio.Task[None] | None = None
@@ -152,7 +155,9 @@ class Omen:
     def damage(self, partition: str) -> bool:
         """A bit of a record whose segment has a successor, so that it is known to have been durable."""
         last = {held.partition: held.segment_id for held in self.book.records}
-        old = [each for each in self.book.readable if each.partition == partition and each.segment_id != last[partition]]
+        old = [
+            each for each in self.book.readable if each.partition == partition and each.segment_id != last[partition]
+        ]
         if not old:
             return False
         lasts = [each for each in old if self.book.maybe_held(each.segment_id, each.place[2] + 1) is None]
@@ -203,11 +208,20 @@ class Omen:
         waiting, recent = WaitingRoom(), RecentSignals(RECENT_MAX)
         jitter = Random(self.world.chance.randrange(1 << 32))
         line = self.line = self._dial()
-        contact = Contact(line, Breaker(BREAKER_OPEN_S), RetryPolicy(), jitter, metrics)
+        contact = Contact(cast("Line", line), Breaker(BREAKER_OPEN_S), RetryPolicy(), jitter, metrics)
         settling = Settling(journal, waiting, recent, pause, self.letters, now)
         redriving = self.letters.redriven
         self.delivery = Delivery(
-            journal, line, contact, settling, waiting, recent, pause, now=now, redriving=redriving, metrics=metrics
+            journal,
+            cast("Line", line),
+            contact,
+            settling,
+            waiting,
+            recent,
+            pause,
+            now=now,
+            redriving=redriving,
+            metrics=metrics,
         )
         self.journal, self.pause = journal, pause
         self.emitter = Emitter(journal, recent, self.delivery, now=now)

@@ -1,13 +1,13 @@
 """One seed, from its number to a report.
 
 world          chance, the clock, what happened, what may go wrong; clockwork makes time pass
-omen           the real one but for its sockets and threads; ledger_disk and flusher lie under its ledger, letters beside
+omen           the real one but for its sockets and threads; ledger_disk and flusher lie under its ledger
 riskcast       the real one but for its sockets; disk lies under its database, network before its door
 line           how an OMEN reaches RiskCast; ledger_client is the way back, which Reconcile takes
 emitting       who emits; clients: who ingests and who reconciles; people: who pauses, redrives and seals
 misfortune     what goes wrong by itself or is done by people who mean well
 witness        compares each answer with truth, which is the database's file, in the moment it is given
-book           what each ledger is known to hold
+book           what each ledger is known to hold, letters what its OMEN has listed as rejected
 story, verdict what happens in which order, and what must hold in the end
 """
 
@@ -90,14 +90,18 @@ async def _live(world: World, directory: Path) -> None:
     network = Network(world, riskcast)
     truth = Truth(disk.path)
     witness = Witness(world, riskcast, truth, clients)
-    omens = [Omen(world, directory / f"omen-{number}", network, witness.deliver) for number in range(world.chance.choice(OMENS))]
+    omens = [
+        Omen(world, directory / f"omen-{number}", network, witness.deliver)
+        for number in range(world.chance.choice(OMENS))
+    ]
+    machines: list[Riskcast | Omen] = [riskcast, *omens]
     clients += [SimulatedLedgerClient(world, omen) for omen in omens]
     with mounted(disk, *(omen.database for omen in omens)), threadless(world):
         catalogue = Catalogue(world.chance)
         for omen in omens:
             omen.remember([catalogue.fresh() for _ in range(world.chance.randint(1, OLD_RECORDS_MAX))])
-        processes = [asyncio.create_task(each.supervise()) for each in (riskcast, *omens)]
-        await asyncio.gather(*(each.up() for each in (riskcast, *omens)))
+        processes = [asyncio.create_task(each.supervise()) for each in machines]
+        await asyncio.gather(*(each.up() for each in machines))
         world.has_begun = True
         try:
             await Story(world, riskcast, truth, network, witness, omens, catalogue).tell()
@@ -111,7 +115,7 @@ async def _live(world: World, directory: Path) -> None:
 
 
 def _unhandled(world: World) -> Any:
-    """What asyncio only logs, since nobody waits for it, is a flaw here; but not what a dead process was about to do."""
+    """What asyncio only logs, since nobody waits for it, is a flaw here; not so what a dead process was about to do."""
 
     def note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if loop.is_running() and str(context.get("exception")) != CUT:

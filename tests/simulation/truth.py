@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from riskcast_server.store.sqlite.file import inode_of, log_of
-from tests.simulation.catalogue import said
 from tests.simulation.book import Place
+from tests.simulation.catalogue import said
 
 Settled = set[Place]
 

@@ -50,7 +50,8 @@ def history(
     `beside`: what clients sent past the ledgers.
     """
     records = sorted(
-        (record for omen in omens for record in omen.book.records), key=lambda record: (record.partition, record.sequence)
+        (record for omen in omens for record in omen.book.records),
+        key=lambda record: (record.partition, record.sequence),
     )
     rows = truth.rows()
     readable = [record.payload for omen in omens for record in omen.book.readable]

@@ -15,8 +15,8 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2 import DELIVERY_STATUS_SETTLED
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
-from tests.simulation.catalogue import said
 from tests.simulation.book import Held, Place
+from tests.simulation.catalogue import said
 from tests.simulation.ledger_client import SimulatedLedgerClient
 from tests.simulation.omen import Omen
 from tests.simulation.riskcast import Riskcast
