@@ -85,12 +85,14 @@ class Truth:
 
     def settled(self) -> Settled:
         """By the rule itself: a place with a row; a refusal; a repeat or a conflict whose signal has a row."""
-        ids = {signal_id for (signal_id,) in self.ask("SELECT signal_id FROM signals")}
+        stored = set(self.ask("SELECT signal_id, input_event_hash FROM signals"))
         rows = self.ask("SELECT ledger_id, segment_id, record_index FROM signals WHERE arrival_path <> 1")
-        sql = "SELECT ledger_id, segment_id, record_index, outcome, signal_id FROM settlements"
+        sql = "SELECT ledger_id, segment_id, record_index, outcome, signal_id, input_event_hash FROM settlements"
         settlements = self.ask(sql)
         live = [
-            (*at, index) for *at, index, outcome, signal_id in settlements if outcome == "rejected" or signal_id in ids
+            (*at, index)
+            for *at, index, outcome, signal_id, hash_ in settlements
+            if outcome == "rejected" or (signal_id, hash_) in stored
         ]
         return {*rows, *live}
 

@@ -223,11 +223,12 @@ class Witness:
         ledger = self._ledger(state.ledger_id)
         told, book = ledger.told[state.partition], ledger.omen.book
         counts = {segment.segment_id: segment.record_count for segment in told.segments}
-        records = [each for each in book.records if each.place[2] <= counts.get(each.segment_id, 0)]
+        ever_held = [*book.records, *book.lost]  # it may have been set back since it told
+        records = [each for each in ever_held if each.place[2] <= counts.get(each.segment_id, 0)]
         missing = self._truth.unstored(record.payload for record in records)
         if len(records) != state.ledger_record_count or told.damaged_sequences or missing:
             self._world.flaw(f"COMPLETED {state.partition}: of {len(records)} records {len(missing)} are not stored")
-        known = {record.place for record in book.records}
+        known = {record.place for record in (*records, *book.records)}
         if self._truth.rows_at(state.ledger_id, state.partition) - known - self.accepted:
             self._world.flaw(f"COMPLETED {state.partition}: rows stand where the ledger has no record")
 
