@@ -58,9 +58,9 @@ MUTANTS: Mutants = {
         (BACKLOG, "        self._turns.rotate()\n", ""),
     ),
     "breaker never half open": (
-        (BREAKER, "self._opened_at + self._open_s - now", "self._opened_at + 3600 - now"),
-        (BREAKER, "    (State.OPEN, Event.READY_AGAIN): State.HALF_OPEN,\n",
-                  "    (State.OPEN, Event.READY_AGAIN): State.OPEN,\n"),
+        (CONTACT, "            await first_of(self._ready_again(was_answered),"
+                  " asyncio.sleep(self._breaker.remaining_s(self._clock())))\n",
+                  "            await asyncio.sleep(3600)\n"),
     ),
     "breaker never open": (
         (BREAKER, "    (State.CLOSED, Event.FAILED_TOO_OFTEN): State.OPEN,\n",
