@@ -1,0 +1,68 @@
+"""Each mutant is killed by ordinary tests: were one of these bugs in delivery, `make test` would say so.
+
+That the simulation notices them too is said in tests/simulation/test_mutants.py.
+"""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from tests.mutation import assert_killed
+from tests.omen_server.mutants import MUTANTS
+
+TABLE = "tests.omen_server.mutants"
+BACKLOG = "delivery/test_backlog.py"
+CONFLICT = "test_conflict.py"
+
+KILLED_BY: dict[str, Sequence[str]] = {
+    "settled as soon as it is sent": [
+        f"{BACKLOG}::test_bytes_are_known_of_what_was_seen_and_unknown_of_the_rest_of_a_segment"
+    ],
+    "repeats answered before the fsync": [
+        f"{CONFLICT}::test_the_second_of_two_events_that_really_collide_goes_under_32_digits_at_once"
+    ],
+    "delivered without an ack_id": [
+        f"{CONFLICT}::test_a_conflict_is_emitted_again_under_32_digits_and_emit_answers_delivered_with_that_id"
+    ],
+    "every repeat delivered": [
+        "test_repeats.py::test_a_twin_waits_for_the_record_that_is_on_its_way_and_one_of_them_is_delivered"
+    ],
+    "old records starve new ones": [f"{BACKLOG}::test_new_and_old_records_take_turns_and_fill_what_the_other_leaves"],
+    "breaker never half open": [
+        "delivery/test_contact.py"
+        "::test_five_failures_open_the_breaker_and_a_connection_made_anew_lets_the_next_call_through"
+    ],
+    "breaker never open": [
+        "delivery/test_breaker.py"
+        "::test_only_a_failure_too_many_opens_it_and_only_the_connection_or_time_half_opens_it"
+    ],
+}
+# Each waits in vain until its deadline, for some twenty seconds: too long for every run.
+SLOWLY_KILLED_BY: dict[str, Sequence[str]] = {
+    "nothing of an older process sent": [
+        "test_delivery.py::test_what_was_in_the_ledger_before_the_start_is_delivered_in_order"
+    ],
+    "sent again from memory alone": [
+        "test_delivery.py::test_what_was_in_the_ledger_before_the_start_is_delivered_in_order"
+    ],
+    "in-flight records forgotten on a break": [
+        "test_delivery.py::test_a_riskcast_restored_from_an_older_copy_is_refilled_by_the_next_hello"
+    ],
+    "conflict swallowed": [
+        f"{CONFLICT}::test_a_conflict_is_emitted_again_under_32_digits_and_emit_answers_delivered_with_that_id"
+    ],
+    "newest records taken for others": [
+        "test_emit.py::test_every_emit_of_many_at_once_is_answered_with_its_own_signal"
+    ],
+    "answers taken for those of another message": [
+        "test_emit.py::test_every_emit_of_many_at_once_is_answered_with_its_own_signal"
+    ],
+    "what cannot be read taken again for ever": [
+        "test_delivery.py::test_a_record_that_rots_while_all_around_it_is_settled_holds_nothing_up"
+    ],
+    "silence waited out": [
+        "test_backpressure.py"
+        "::test_a_riskcast_that_falls_silent_is_given_up_with_its_connection_and_asked_again"
+    ],
+}
