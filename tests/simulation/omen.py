@@ -15,17 +15,20 @@ from ledger import Ledger, LedgerError, LedgerSettings, Position
 from ledger.files.layout import segment_path
 from omen.v1.delivery_service_pb2 import DeliveryPhase
 from omen_server.appends import Append, Request
+from omen_server.dead_letters import DeadLetters
 from omen_server.delivery import Delivery
 from omen_server.delivery.breaker import Breaker
 from omen_server.delivery.contact import Contact
 from omen_server.delivery.line import Line
 from omen_server.delivery.retry import RetryPolicy
 from omen_server.delivery.settling import Settling
+from omen_server.delivery_file import DeliveryFileUnreadable, open_delivery_file
 from omen_server.emission import Emitter
 from omen_server.journal import Journal, announce
 from omen_server.metrics import DeliveryMetrics, LedgerMetrics
-from omen_server.pause import PauseSwitch, PauseUnreadable, open_pause_switch
+from omen_server.pause import PauseSwitch
 from omen_server.recent import RecentSignals
+from omen_server.retention import Retention
 from omen_server.services.ledger import LedgerService
 from omen_server.waiting import WaitingRoom
 from serving.tasks import first_of
@@ -36,7 +39,6 @@ from tests.simulation.catalogue import said
 from tests.simulation.disk import Disk
 from tests.simulation.flusher import Flusher
 from tests.simulation.ledger_disk import LedgerDisk
-from tests.simulation.letters import Letters
 from tests.simulation.line import SimulatedLine
 from tests.simulation.network import Network, Stream
 from tests.simulation.world import World
@@ -52,13 +54,12 @@ Deliver = Callable[[Stream[Any, Any]], AsyncIterator[Any]]
 
 
 class Omen:
-    """`line`, `journal`, `emitter`, `delivery`, `pause` and `ledger_service` are those of the process that runs: ask
+    """`line`, `journal`, `emitter`, `delivery`, `pause`, `letters` and `ledger_service` are those of the process that runs: ask
     only while `is_up`."""
 
     def __init__(self, world: World, directory: Path, network: Network, deliver: Deliver) -> None:
         self.world = world
         self.book = Book(world)
-        self.letters = Letters(world)
         self.remembered: set[bytes] = set()
         self.database = Disk(world, directory / "delivery.db")
         self._directory = directory
@@ -78,6 +79,7 @@ class Omen:
         self.emitter: Emitter
         self.delivery: Delivery
         self.pause: PauseSwitch
+        self.letters: DeadLetters
         self.ledger_service: LedgerService
         self.journal: Journal
 
@@ -186,8 +188,8 @@ class Omen:
     async def _serve(self) -> None:
         self._stop.clear()
         try:
-            async with self._opened_journal() as journal, open_pause_switch(self.database.path) as pause:
-                self._compose(journal, pause)
+            async with self._opened_journal() as journal, open_delivery_file(self.database.path) as file:
+                self._compose(journal, await PauseSwitch.of(file), await DeadLetters.of(file))
                 await self.delivery.survey()
                 self.world.tell("OMEN is up")
                 self._up.set()
@@ -196,21 +198,20 @@ class Omen:
                 self.delivery.stop_waiting("OMEN stops")
                 if self._calls:
                     await asyncio.wait(list(self._calls))
-        except (LedgerError, PauseUnreadable, ContractError, sqlite3.Error) as refused:
+        except (LedgerError, DeliveryFileUnreadable, ContractError, sqlite3.Error) as refused:
             self.world.tell(f"OMEN does not start: {refused}")
 
     async def _until_failed(self, journal: Journal) -> None:
         self.world.tell(f"the ledger has failed: {await journal.failure()}")
 
-    def _compose(self, journal: Journal, pause: PauseSwitch) -> None:
+    def _compose(self, journal: Journal, pause: PauseSwitch, letters: DeadLetters) -> None:
         """As app.py does it."""
         now, metrics = self.world.now, self._metrics[0]
         waiting, recent = WaitingRoom(), RecentSignals(RECENT_MAX)
         jitter = Random(self.world.chance.randrange(1 << 32))
         line = self.line = self._dial()
         contact = Contact(cast("Line", line), Breaker(BREAKER_OPEN_S), RetryPolicy(), jitter, metrics)
-        settling = Settling(journal, waiting, recent, pause, self.letters, now)
-        redriving = self.letters.redriven
+        settling = Settling(journal, waiting, recent, pause, letters, now)
         self.delivery = Delivery(
             journal,
             cast("Line", line),
@@ -219,13 +220,13 @@ class Omen:
             waiting,
             recent,
             pause,
+            letters,
             now=now,
-            redriving=redriving,
             metrics=metrics,
         )
-        self.journal, self.pause = journal, pause
+        self.journal, self.pause, self.letters = journal, pause, letters
         self.emitter = Emitter(journal, recent, self.delivery, now=now)
-        self.ledger_service = LedgerService(journal)
+        self.ledger_service = LedgerService(journal, letters, cast("Retention", None))
 
     @asynccontextmanager
     async def _opened_journal(self) -> AsyncIterator[Journal]:

@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from contract.errors import ContractError
+from omen_server.dead_letters import LetterFilter
 from tests.simulation.omen import Omen
 from tests.simulation.witness import Witness
 from tests.simulation.world import Fault, Sight, World
@@ -51,8 +52,8 @@ class Operator:
             case 1:
                 await self._resume(omen)
             case 2:
-                if rejected := omen.letters.redrive():
-                    omen.delivery.send_again(rejected.position)
+                if await self._ask(omen, omen.letters.redrive(LetterFilter(), self._world.now())):
+                    self._world.see(Sight.REDRIVEN)
             case _:
                 self._world.operate(f"seal {DUE} of {omen.name}")
                 if await self._ask(omen, omen.journal.seal(DUE)):

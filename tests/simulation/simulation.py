@@ -7,7 +7,7 @@ line           how an OMEN reaches RiskCast; ledger_client is the way back, whic
 emitting       who emits; clients: who ingests and who reconciles; people: who pauses, redrives and seals
 misfortune     what goes wrong by itself or is done by people who mean well
 witness        compares each answer with truth, which is the database's file, in the moment it is given
-book           what each ledger is known to hold, letters what its OMEN has listed as rejected
+book           what each ledger is known to hold
 story, verdict what happens in which order, and what must hold in the end
 """
 

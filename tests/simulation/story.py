@@ -163,7 +163,7 @@ class Story:
         """What RiskCast will not take is listed."""
         [answer] = await omen.put(GARBAGE, days_ago=1).answered(None)
         await self._until_delivered()
-        if not isinstance(answer, Outcome) or place_of(answer.position) not in omen.letters.kept:
+        if not isinstance(answer, Outcome) or place_of(answer.position) not in omen.letters:
             self._world.flaw(f"H2 a record was rejected, and is no dead letter: {answer}")
 
     async def _lose_power_once_more(self) -> None:

@@ -45,7 +45,6 @@ class Fault(StrEnum):
     READ_FAILED = "a read of the ledger fails"
     DIED_BEFORE_SYNC = "OMEN dies between a write and its sync"
     DIED_BEFORE_ANSWER = "OMEN dies between a sync and the answers"
-    LETTER_REFUSED = "a dead letter cannot be written"
     # a ledger, as Reconcile sees it
     LEDGER_UNREACHABLE = "a ledger cannot be reached"
     LEDGER_SILENT = "a ledger does not answer about a partition"
@@ -81,7 +80,7 @@ class Sight(StrEnum):
     EMITTED_UNKNOWN = "an emit was answered: outcome unknown"
     EMITTED_WIDE = "an emit was answered under a wider id"
     EMITTED_AGAIN = "a signal that met a conflict was emitted again"
-    DEAD_LETTER = "a dead letter was written"
+    DEAD_LETTER = "a record was rejected and listed"
     REDRIVEN = "a dead letter was redriven"
     PAUSED_ITSELF = "delivery paused by itself"
     BREAKER_OPENED = "the breaker opened"
@@ -107,6 +106,7 @@ LOGGED = {
     "coverage_rebuilt": Sight.REBUILT,
     "store_opened_anew": Sight.OPENED_ANEW,
     "signal_id_conflict": Sight.EMITTED_AGAIN,
+    "record_rejected": Sight.DEAD_LETTER,
     "delivery_paused": Sight.PAUSED_ITSELF,
     "riskcast_breaker_opened": Sight.BREAKER_OPENED,
     "riskcast_breaker_closed": Sight.BREAKER_CLOSED,
@@ -140,7 +140,6 @@ ODDS = {
     Fault.READ_FAILED: 0.01,
     Fault.DIED_BEFORE_SYNC: 0.003,
     Fault.DIED_BEFORE_ANSWER: 0.003,
-    Fault.LETTER_REFUSED: 0.3,
     Fault.LEDGER_UNREACHABLE: 0.06,
     Fault.LEDGER_SILENT: 0.04,
     Fault.REPLAY_BROKEN: 0.06,
