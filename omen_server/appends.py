@@ -96,9 +96,16 @@ class Append:
     def answer(self, answer: Answer) -> None:
         self.request.answer(self.index, answer)
         if self.maybe_stands_for is not None:
-            self.maybe_stands_for.answer(answer)
+            self.maybe_stands_for.answer(self.maybe_stands_for.told_by(answer))
         for twin in self.twins:
             twin.answer(repeated(answer))
+
+    def told_by(self, answer: Answer) -> Answer:
+        """What becomes of one that is durable when the one that stands for it is answered so: it is in the ledger, also
+        when the ledger did not take the other."""
+        if isinstance(answer, ContractError):
+            return self.ledger_only(f"another signal has its id, and it is to be emitted again: {answer.reason}")
+        return answer
 
     def ledger_only(self, reason: str) -> Outcome:
         """Of one that is durable."""

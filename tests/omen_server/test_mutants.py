@@ -34,8 +34,7 @@ KILLED_BY: dict[str, Sequence[str]] = {
         "::test_five_failures_open_the_breaker_and_a_connection_made_anew_lets_the_next_call_through"
     ],
     "breaker never open": [
-        "delivery/test_breaker.py"
-        "::test_only_a_failure_too_many_opens_it_and_only_the_connection_or_time_half_opens_it"
+        "delivery/test_breaker.py::test_only_a_failure_too_many_opens_it_and_only_the_connection_or_time_half_opens_it"
     ],
 }
 # Each waits in vain until its deadline, for some twenty seconds: too long for every run.
@@ -47,7 +46,7 @@ SLOWLY_KILLED_BY: dict[str, Sequence[str]] = {
         "test_delivery.py::test_what_was_in_the_ledger_before_the_start_is_delivered_in_order"
     ],
     "in-flight records forgotten on a break": [
-        "test_delivery.py::test_a_riskcast_restored_from_an_older_copy_is_refilled_by_the_next_hello"
+        "test_delivery_breaks.py::test_a_stream_that_breaks_is_opened_again_and_whoever_waits_gets_the_true_answer"
     ],
     "conflict swallowed": [
         f"{CONFLICT}::test_a_conflict_is_emitted_again_under_32_digits_and_emit_answers_delivered_with_that_id"
@@ -62,7 +61,6 @@ SLOWLY_KILLED_BY: dict[str, Sequence[str]] = {
         "test_delivery.py::test_a_record_that_rots_while_all_around_it_is_settled_holds_nothing_up"
     ],
     "silence waited out": [
-        "test_backpressure.py"
-        "::test_a_riskcast_that_falls_silent_is_given_up_with_its_connection_and_asked_again"
+        "test_backpressure.py::test_a_riskcast_that_falls_silent_is_given_up_with_its_connection_and_asked_again"
     ],
 }

@@ -16,7 +16,7 @@ from omen_server.outcome import Outcome
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from riskcast_server.leases import LEASE_S
 from tests.faults.history import flaws
-from tests.simulation.catalogue import GARBAGE, Catalogue
+from tests.simulation.catalogue import GARBAGE, Catalogue, said
 from tests.simulation.clients import Auditor, IngestClient
 from tests.simulation.emitting import EmitClient
 from tests.simulation.misfortune import Misfortune
@@ -117,7 +117,8 @@ class Story:
         return all(omen.is_drained for omen in self._omens) and is_whole(self._omens, self._truth)
 
     async def _accept_what_is_lost(self) -> None:
-        """An operator may, and may leave it."""
+        """An operator may who has seen it, and may leave it."""
+        await self._reconcile()
         for omen in self._omens:
             if lost(omen, self._truth, set()) and self._world.chance.random() < 0.5:
                 await self._riskcast.up()
@@ -172,6 +173,14 @@ class Story:
             await omen.die(loses_power=True)
             await omen.up()
         await self._until_delivered()
+        for omen in self._omens:
+            unlisted = [
+                held
+                for held in omen.book.readable
+                if not said(held.payload).signal_id and held.place[1:] not in omen.letters
+            ]
+            if unlisted:
+                self._world.flaw(f"H2 {len(unlisted)} rejected records are no dead letters")
 
     def _judge(self) -> None:
         self._witness.kept()
