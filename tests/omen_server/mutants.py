@@ -74,7 +74,8 @@ MUTANTS: Mutants = {
                  "            place = next(iter(self._records), (b'', 0)) if self._records else (b'', 0)\n"),
     ),
     "dead letter not written": (
-        (SETTLING, "            await self._maybe_letters.record(letters)\n", "            pass\n"),
+        (SETTLING, "        await self._letters.record(Rejected(record.position, result.error, at)"
+                   " for record, result in rejected)\n", "        del at\n"),
     ),
     "answers taken for those of another message": (
         (STREAM, "        records = self._in_flight.popleft()\n", "        records = self._in_flight.pop()\n"),

@@ -33,6 +33,9 @@ KILLED_BY: dict[str, Sequence[str]] = {
         "delivery/test_contact.py"
         "::test_five_failures_open_the_breaker_and_a_connection_made_anew_lets_the_next_call_through"
     ],
+    "answers taken for those of another message": [
+        "delivery/test_stream.py::test_an_answer_is_that_of_the_oldest_message_without_one"
+    ],
     "breaker never open": [
         "delivery/test_breaker.py::test_only_a_failure_too_many_opens_it_and_only_the_connection_or_time_half_opens_it"
     ],
@@ -51,11 +54,9 @@ SLOWLY_KILLED_BY: dict[str, Sequence[str]] = {
     "conflict swallowed": [
         f"{CONFLICT}::test_a_conflict_is_emitted_again_under_32_digits_and_emit_answers_delivered_with_that_id"
     ],
-    "newest records taken for others": [
-        "test_emit.py::test_every_emit_of_many_at_once_is_answered_with_its_own_signal"
-    ],
-    "answers taken for those of another message": [
-        "test_emit.py::test_every_emit_of_many_at_once_is_answered_with_its_own_signal"
+    "newest records taken for others": ["test_delivery.py::test_an_emit_while_a_backlog_drains_is_delivered_too"],
+    "dead letter not written": [
+        "test_dead_letters.py::test_a_rejection_is_kept_over_a_restart_with_its_error_its_times_and_its_attempts"
     ],
     "what cannot be read taken again for ever": [
         "test_delivery.py::test_a_record_that_rots_while_all_around_it_is_settled_holds_nothing_up"
@@ -64,3 +65,23 @@ SLOWLY_KILLED_BY: dict[str, Sequence[str]] = {
         "test_backpressure.py::test_a_riskcast_that_falls_silent_is_given_up_with_its_connection_and_asked_again"
     ],
 }
+
+
+def test_every_mutant_has_its_tests() -> None:
+    assert KILLED_BY.keys() | SLOWLY_KILLED_BY.keys() == MUTANTS.keys()
+    assert all((KILLED_BY | SLOWLY_KILLED_BY).values())
+
+
+def at(tests: Sequence[str]) -> list[str]:
+    return [f"tests/omen_server/{test}" for test in tests]
+
+
+@pytest.mark.parametrize(("mutant", "tests"), KILLED_BY.items(), ids=KILLED_BY)
+def test_the_mutant_is_killed(mutant: str, tests: Sequence[str]) -> None:
+    assert_killed(TABLE, mutant, at(tests))
+
+
+@pytest.mark.soak
+def test_the_mutants_are_killed_that_make_tests_wait(soak_seed: int) -> None:
+    for mutant, tests in Random(soak_seed).sample([*SLOWLY_KILLED_BY.items()], len(SLOWLY_KILLED_BY)):
+        assert_killed(TABLE, mutant, at(tests))
