@@ -25,21 +25,20 @@ MUTANTS: Mutants = {
         (EMISSION, "from ledger import Position\n", "from ledger import Position as Position\n"),
     ),
     "nothing of an older process sent": (  # what the ledger holds is taken for settled
-        (FOLLOW, "        settled = await stream.hello(self._newest_segments())\n",
-                 "        settled = await stream.hello(self._newest_segments())\n"
-                 "        settled = {s.segment_id: Coverage.up_to(s.record_count) for s in self._segments.values()}\n"),
+        (FOLLOW, "        backlog = Backlog(self._segments.values(), settled, ",
+                 "        settled = {s.segment_id: Coverage.up_to(s.record_count) for s in self._segments.values()}\n"
+                 "        backlog = Backlog(self._segments.values(), settled, "),
     ),
     "sent again from memory alone": (
         (FOLLOW, "            read = self._newest.take(run, room_bytes) or await self._read(stream, run, room_bytes)\n",
                  "            read = self._newest.take(run, room_bytes)\n"),
     ),
     "in-flight records forgotten on a break": (  # what was sent is taken for settled in the next hello
-        (FOLLOW, "        settled = await stream.hello(self._newest_segments())\n",
-                 "        settled = await stream.hello(self._newest_segments())\n"
+        (FOLLOW, "        backlog = Backlog(self._segments.values(), settled, ",
                  "        for run in self._maybe_backlog._under_way() if self._maybe_backlog else ():\n"
-                 "            known = settled.get(run.segment.segment_id, Coverage())\n"
-                 "            sent = Coverage.spanning([(run.first, run.last)])\n"
-                 "            settled[run.segment.segment_id] = known | sent\n"),
+                 "            known = settled.get(run.segment.segment_id, NOTHING)\n"
+                 "            settled[run.segment.segment_id] = known | Coverage.spanning([(run.first, run.last)])\n"
+                 "        backlog = Backlog(self._segments.values(), settled, "),
     ),
     "delivered without an ack_id": (
         (SETTLING, "            append.answer(Outcome(status, record.position, append.signal_id, ack_id))\n",

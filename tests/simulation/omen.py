@@ -54,8 +54,8 @@ Deliver = Callable[[Stream[Any, Any]], AsyncIterator[Any]]
 
 
 class Omen:
-    """`line`, `journal`, `emitter`, `delivery`, `pause`, `letters` and `ledger_service` are those of the running process:
-    only while `is_up`."""
+    """`line`, `journal`, `emitter`, `delivery`, `pause`, `letters` and `ledger_service` are those of the process that
+    runs: only while `is_up`."""
 
     def __init__(self, world: World, directory: Path, network: Network, deliver: Deliver) -> None:
         self.world = world

@@ -129,7 +129,7 @@ ODDS = {
     Fault.CLIENT_LEFT: 0.06,
     Fault.STREAM_CUT: 0.03,
     Fault.RECONCILE_CUT: 0.02,
-    Fault.SILENT: 0.01,
+    Fault.SILENT: 0.03,
     Fault.OUTAGE: 0.01,
     Fault.KEY_REFUSED: 0.03,
     Fault.EMITTER_LEFT: 0.04,
