@@ -21,6 +21,7 @@ from tests.omen_server.scripted_riskcast import (
     Peer,
     Requests,
     answering,
+    ending,
     hello,
     outcomes,
     peer_of,
@@ -219,6 +220,15 @@ async def test_a_record_found_damaged_is_stepped_over_and_no_other_is_left_out(t
     async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
         await server.until_drained()
     assert [record.event for record in peer.records] == [record.payload for record in held if record is not held[99]]
+
+
+async def test_what_was_under_way_when_a_stream_broke_is_sent_again_though_nobody_waits_for_it(tmp_path: Path) -> None:
+    await ledger_of(tmp_path, 3)
+    async with peer_of(ending(None, after=1), answering()) as peer, omen(tmp_path, peer.port) as server:
+        await peer.until(lambda peer: len(peer.batches) == 2)
+        await server.until_drained()
+    assert peer.batches[0] == peer.batches[1]
+    assert len(peer.batches[1]) == 3
 
 
 async def test_a_record_that_rots_while_all_around_it_is_settled_holds_nothing_up(tmp_path: Path) -> None:

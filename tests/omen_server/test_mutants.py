@@ -55,7 +55,7 @@ SLOWLY_KILLED_BY: dict[str, Sequence[str]] = {
         "test_delivery.py::test_what_was_in_the_ledger_before_the_start_is_delivered_in_order"
     ],
     "in-flight records forgotten on a break": [
-        "test_delivery_breaks.py::test_a_stream_that_breaks_is_opened_again_and_whoever_waits_gets_the_true_answer"
+        "test_delivery.py::test_what_was_under_way_when_a_stream_broke_is_sent_again_though_nobody_waits_for_it"
     ],
     "conflict swallowed": [
         f"{CONFLICT}::test_a_conflict_is_emitted_again_under_32_digits_and_emit_answers_delivered_with_that_id"

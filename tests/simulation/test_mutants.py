@@ -26,6 +26,7 @@ HIDDEN = {
     "SEAL found and taken for durable": "it takes a death in the middle of a SEAL, and a power cut",
     "old records starve new ones": "it is an order, not an outcome",
     "what cannot be read taken again for ever": "rot seldom strikes a record of which all others around are settled",
+    "silence waited out": "something else ends a silent stream sooner, nearly always",
     "synchronous=NORMAL": "the database of RiskCast loses no power there, it is killed",
     "journal_mode=DELETE": "the database of RiskCast loses no power there, it is killed",
     "log of a killed process taken for synced": "the database of RiskCast loses no power there, it is killed",
