@@ -140,7 +140,7 @@ class ErrorDetails:
             message=status.message,
             metadata=dict(info.metadata),
             violations=tuple(Violation(each.field, each.description) for each in bad.field_violations),
-            retry_delay_s=retry.retry_delay.ToTimedelta().total_seconds() if "RetryInfo" in found else None,
+            retry_delay_s=retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9 if "RetryInfo" in found else None,
             duplicate=duplicate if "DuplicateSignal" in found else None,
         )
 

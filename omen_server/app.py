@@ -77,7 +77,7 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
     ):
         pause, letters = await PauseSwitch.of(delivery_file), await DeadLetters.of(delivery_file)
         recent = RecentSignals()
-        delivery = delivery_of(settings, journal, GrpcLine(riskcast), recent, pause, letters, metrics.delivery)
+        delivery = delivery_of(settings, journal, index, GrpcLine(riskcast), recent, pause, letters, metrics.delivery)
         await delivery.survey()
         retention = Retention(journal, index, delivery, ReconcileServiceStub(riskcast))
         parts = Parts(journal, index, recent, delivery, pause, letters, retention)
@@ -139,6 +139,7 @@ async def watch(metrics: OmenMetrics, parts: Parts) -> None:
 def delivery_of(
     settings: OmenSettings,
     journal: Journal,
+    index: SignalIndex,
     line: Line,
     recent: RecentSignals,
     pause: PauseSwitch,
@@ -148,7 +149,7 @@ def delivery_of(
     """Its parts, put together."""
     waiting = WaitingRoom()
     contact = Contact(line, Breaker(settings.breaker_open_s), RetryPolicy(), random.Random(), metrics)
-    settling = Settling(journal, waiting, recent, pause, letters, utc_now)
+    settling = Settling(journal, waiting, recent, pause, letters, index.holds, utc_now)
     return Delivery(journal, line, contact, settling, waiting, recent, pause, letters, now=utc_now, metrics=metrics)
 
 

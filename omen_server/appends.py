@@ -12,6 +12,8 @@ from ledger import Position
 from omen.v1 import signal_service_pb2 as pb
 from omen_server.outcome import Outcome
 
+TWINS_MANY = 256  # of one record: more than a client's calls at once
+
 Place = tuple[bytes, int]  # segment_id, record index
 Answer = Outcome | ContractError
 
@@ -92,6 +94,13 @@ class Append:
     def became_durable(self, position: Position) -> None:
         self.position = position
         self.request.became_durable(self)
+
+    def add_twin(self, twin: "Append") -> None:
+        """Whose payload nobody needs. Those whose callers have gone are forgotten when there are many."""
+        twin.payload = b""
+        if len(self.twins) >= TWINS_MANY:
+            self.twins = [each for each in self.twins if not each.is_answered]
+        self.twins.append(twin)
 
     def answer(self, answer: Answer) -> None:
         self.request.answer(self.index, answer)

@@ -141,8 +141,10 @@ class Emitter:
         return append if recent is None or not self._repeats(append, recent) else None
 
     def _widened(self, event: SignalEvent) -> tuple[SignalEvent, Recent | None]:
-        """Another event has the id: this one goes under more digits of its own digest."""
-        wide = widened(event) or event
+        """Another event has the id: this one goes under more digits of its own digest, if that leaves room for it."""
+        wide = widened(event)
+        if wide is None or wide.ByteSize() > EVENT_BYTES_MAX:
+            return event, None
         names = signal_names(event.signal_id, event.deterministic_trace_id, event.traceparent)
         log.warning("signal_id_conflict", emitted_again_as=wide.signal_id, **names)
         return wide, self._recent.maybe_recent(wide.signal_id)

@@ -8,13 +8,13 @@ nothing of what OMEN promises depends on index.db.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 
 import structlog
 
-from ledger import LedgerError, LedgerIndex, PartitionInfo
+from ledger import IndexUnavailable, LedgerError, LedgerIndex, PartitionInfo
 from ledger.index.file import ABSENT
 from omen_server.journal import Durable, Journal
 from omen_server.records import index_fields
@@ -64,6 +64,12 @@ class SignalIndex:
             with self._changed:
                 self._waiting = [other for other in self._waiting if other is not waiting]
         return True
+
+    async def holds(self, signal_id: str) -> bool:
+        """Whether it is known to be in the ledger."""
+        with suppress(IndexUnavailable):
+            return await asyncio.to_thread(self.ledger_index.find, signal_id) is not None
+        return False
 
     def wake(self, durable: Durable) -> None:
         """More has become durable."""

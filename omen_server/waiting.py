@@ -30,7 +30,12 @@ class WaitingRoom:
             return
         first = self._waiting.setdefault(place_of(position), append)
         if first is not append:
-            first.twins.append(append)
+            first.add_twin(append)
+
+    def awaits(self, place: Place) -> bool:
+        """Whether somebody waits for the record."""
+        append = self._waiting.get(place)
+        return append is not None and not append.is_answered
 
     def leave(self, place: Place) -> Append | None:
         """Who waited for a record, and waits no longer here; None when nobody did."""

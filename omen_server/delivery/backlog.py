@@ -5,6 +5,7 @@ becomes durable, is taken into a message, sent, or answered. Indexes count the r
 them include both ends.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from contract.coverage import Coverage, Interval
 
 NOTHING = Coverage()
+INDEX_MAX = 1 << 32  # above every index
 
 
 @dataclass(slots=True)
@@ -47,12 +49,17 @@ class _Unsent:
     """Of one segment. `maybe_bytes` is None while nobody has counted them."""
 
     segment: Segment
-    ranges: deque[Interval] = field(default_factory=deque)
+    ranges: list[Interval] = field(default_factory=list)  # ascending
     maybe_bytes: int | None = 0
+
+    def place_of(self, index: int) -> int | None:
+        """Where the range stands that holds an index."""
+        place = bisect_right(self.ranges, (index, INDEX_MAX)) - 1
+        return place if place >= 0 and index <= self.ranges[place][1] else None
 
 
 class Queue:
-    """Ranges of records by segment, first in first out."""
+    """Ranges of records by segment: the segments as they came, the records in their order."""
 
     def __init__(self) -> None:
         self._segments: dict[bytes, _Unsent] = {}
@@ -81,25 +88,50 @@ class Queue:
         else:
             unsent.maybe_bytes += maybe_bytes
 
+    def merge(self, segment: Segment, missing: Coverage) -> None:
+        """Each at its place; none of them is here already."""
+        unsent = self._of(segment)
+        unsent.ranges = list(Coverage.spanning((*unsent.ranges, *missing.intervals)).intervals)
+        unsent.maybe_bytes = None
+        self.count += missing.count
+
     def take(self, count_max: int) -> Run | None:
         for unsent in self._segments.values():
             first, last = unsent.ranges[0]
             run = Run(unsent.segment, first, min(last, first + count_max - 1))
-            unsent.ranges.popleft()
-            if run.last < last:
-                unsent.ranges.appendleft((run.last + 1, last))
+            unsent.ranges[:1] = [(run.last + 1, last)] if run.last < last else []
             self.count -= run.count
             return run
         return None
 
+    def pick(self, segment_id: bytes, index: int) -> Run | None:
+        """This record, wherever it stands; None when it is not here."""
+        unsent = self._segments.get(segment_id)
+        place = unsent.place_of(index) if unsent else None
+        if unsent is None or place is None:
+            return None
+        first, last = unsent.ranges[place]
+        rest = [run for run in ((first, index - 1), (index + 1, last)) if run[0] <= run[1]]
+        unsent.ranges[place : place + 1] = rest
+        self.count -= 1
+        return Run(unsent.segment, index, index)
+
     def give_back(self, run: Run) -> None:
         """Before all others of their segment."""
-        self._of(run.segment).ranges.appendleft((run.first, run.last))
+        self._of(run.segment).ranges.insert(0, (run.first, run.last))
         self.count += run.count
+
+    def forget(self, partition: str) -> None:
+        """None of its records is to be sent any more."""
+        for unsent in [each for each in self._segments.values() if each.segment.partition == partition]:
+            self.count -= sum(last - first + 1 for first, last in unsent.ranges)
+            del self._segments[unsent.segment.segment_id]
 
     def left(self, segment: Segment, byte_count: int) -> None:
         """Records of so many bytes were taken out for good."""
-        unsent = self._segments[segment.segment_id]
+        unsent = self._segments.get(segment.segment_id)
+        if unsent is None:  # it was given up meanwhile
+            return
         if not unsent.ranges:
             del self._segments[segment.segment_id]
         elif unsent.maybe_bytes is not None:
@@ -107,7 +139,11 @@ class Queue:
 
     def holds(self, segment_id: bytes, index: int) -> bool:
         unsent = self._segments.get(segment_id)
-        return unsent is not None and any(first <= index <= last for first, last in unsent.ranges)
+        return unsent is not None and unsent.place_of(index) is not None
+
+    def coverage(self, segment_id: bytes) -> Coverage:
+        unsent = self._segments.get(segment_id)
+        return Coverage.spanning(unsent.ranges) if unsent else NOTHING
 
     def heads(self) -> Iterator[Run]:
         """The first records of each segment."""
@@ -125,6 +161,7 @@ class Backlog:
     What became durable since the hello has a queue of its own, and the two take turns, so that neither a long outage
     nor a flood of new records keeps the other waiting. Records in `asked_for`, (segment_id, index), are sent although
     they are settled: somebody still waits for an answer that was lost with the stream before, or had one sent again.
+    Those in `apart` are sent when they are picked, and with no others.
     """
 
     def __init__(
@@ -132,17 +169,22 @@ class Backlog:
         segments: Iterable[Segment],
         settled: Mapping[bytes, Coverage],
         asked_for: Iterable[tuple[bytes, int]] = (),
+        apart: Iterable[tuple[bytes, int]] = (),
     ) -> None:
-        self._old, self._new = Queue(), Queue()
+        self._old, self._new, self._apart = Queue(), Queue(), Queue()
         self._turns = deque([self._new, self._old])
         self._composed: list[tuple[Queue, Run]] = []
         self._composed_bytes = 0
         self._sent: deque[tuple[list[Run], int]] = deque()  # the messages without an answer yet, and their bytes
-        asked = by_segment(asked_for)
+        asked, kept_apart = by_segment(asked_for), by_segment(apart)
         for segment in sorted(segments, key=lambda segment: (segment.partition, segment.ordinal)):
             done = settled.get(segment.segment_id, NOTHING)
             missing = Coverage.up_to(segment.record_count) - (done - asked.get(segment.segment_id, NOTHING))
             maybe_bytes = None if done.intervals else segment.byte_length
+            here = missing & kept_apart.get(segment.segment_id, NOTHING)
+            if here.intervals:
+                self._apart.merge(segment, here)
+                missing, maybe_bytes = missing - here, None
             for first, last in (missing - segment.damaged).intervals:
                 self._old.put(Run(segment, first, last), maybe_bytes)
                 maybe_bytes = None if maybe_bytes is None else 0
@@ -151,15 +193,16 @@ class Backlog:
     def record_count(self) -> int:
         """Records not settled: those to send and those sent without an answer yet."""
         under_way = sum(run.count for run in self._under_way())
-        return self.unsent_count + under_way
+        return self.unsent_count + self._apart.count + under_way
 
     @property
     def maybe_bytes(self) -> int | None:
         """Their bytes in the ledger; None when not known."""
-        old, new = self._old.maybe_bytes, self._new.maybe_bytes
-        if old is None or new is None:
+        unsent = [queue.maybe_bytes for queue in (self._old, self._new, self._apart)]
+        known = [size for size in unsent if size is not None]
+        if len(known) < len(unsent):
             return None
-        return old + new + self._composed_bytes + sum(size for _, size in self._sent)
+        return sum(known) + self._composed_bytes + sum(size for _, size in list(self._sent))
 
     def fills(self, records_max: int, bytes_max: int) -> bool:
         """Whether what is to send fills a message, as far as is known."""
@@ -182,12 +225,13 @@ class Backlog:
             any(run.holds(segment_id, index) for run in self._under_way())
             or self._old.holds(segment_id, index)
             or self._new.holds(segment_id, index)
+            or self._apart.holds(segment_id, index)
         )
 
     def heads(self) -> list[Run]:
         """Runs that the oldest unsettled record is the first one of; one for each partition."""
         first: dict[str, Run] = {}
-        for run in (*self._under_way(), *self._old.heads(), *self._new.heads()):
+        for run in (*self._under_way(), *self._old.heads(), *self._new.heads(), *self._apart.heads()):
             known = first.setdefault(run.segment.partition, run)
             if (run.segment.ordinal, run.first) < (known.segment.ordinal, known.first):
                 first[run.segment.partition] = run
@@ -197,10 +241,19 @@ class Backlog:
         """These became durable, after every other of their segment."""
         self._new.put(run, byte_count)
 
-    def ask_again(self, segment: Segment, index: int) -> None:
-        """A settled record is to be sent once more."""
-        if self.is_settled(segment.segment_id, index):
-            self._new.put(Run(segment, index, index), None)
+    def ask_again(self, segment: Segment, indexes: Coverage) -> None:
+        """Settled records are to be sent once more."""
+        under_way = [(run.first, run.last) for run in self._under_way() if run.segment is segment]
+        held = Coverage.spanning(under_way)
+        for queue in (self._old, self._new, self._apart):
+            held |= queue.coverage(segment.segment_id)
+        if (missing := indexes - held).intervals:
+            self._new.merge(segment, missing)
+
+    def forget(self, partition: str) -> None:
+        """What it held was given up: nothing of it is sent any more."""
+        for queue in (self._old, self._new, self._apart):
+            queue.forget(partition)
 
     def take(self, count_max: int) -> Run | None:
         """The next records for the message that is composed, at most `count_max`; None when all were taken."""
@@ -209,6 +262,13 @@ class Backlog:
                 self._composed.append((queue, run))
                 return run
         return None
+
+    def pick(self, segment_id: bytes, index: int) -> Run | None:
+        """A record that is kept apart, for a message of its own; None when it needs no sending."""
+        run = self._apart.pick(segment_id, index)
+        if run:
+            self._composed.append((self._apart, run))
+        return run
 
     def keep(self, last: int, byte_count: int) -> None:
         """Of the run taken last the records to `last`, of so many bytes, go into the message; the others are given

@@ -13,6 +13,7 @@ from omen_server.delivery.stream import HELLO_TIMEOUT_MAX_S, HELLO_TIMEOUT_S, Di
 from omen_server.metrics import NO_HELLO, DeliveryMetrics
 from serving.tasks import first_of
 
+ASKED_FOR_MAX_S = 60.0  # a RiskCast that asks for more is asked again all the same: it may have meant something else
 HELD_RETRY_S = 30.0  # credentials and versions are mended by people, not by asking again soon
 
 BREAKER_STATES = {
@@ -76,8 +77,9 @@ class Contact:
             log.warning("riskcast_breaker_opened", failures=self.failures, error=str(broken))
 
     async def back_off(self, broken: Disconnected) -> None:
+        asked_for_s = min(broken.retry_delay_s, ASKED_FOR_MAX_S)
         delay_s = HELD_RETRY_S if broken.holds else 0.0
-        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter, max(delay_s, broken.retry_delay_s)))
+        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter, max(delay_s, asked_for_s)))
         self._metrics.retry()
 
     def forgive(self) -> None:

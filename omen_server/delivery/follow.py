@@ -18,20 +18,22 @@ import structlog
 
 from contract.coverage import Coverage
 from contract.errors import ContractError
-from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX, HELLO_SEGMENTS_MAX
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, HELLO_SEGMENTS_MAX
 from ledger import LedgerReader, Position, Record
 from ledger.format import frame_bytes
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.delivery_service_pb2 import BreakerState, DeliveryPhase
 from omen_server.appends import Append, place_of
 from omen_server.dead_letters import DeadLetters
-from omen_server.delivery.backlog import NOTHING, Backlog, Run, Segment
+from omen_server.delivery.backlog import NOTHING, Backlog, Run, Segment, by_segment
 from omen_server.delivery.contact import Contact
+from omen_server.delivery.failing import ATTEMPTS_MAX, Failing
 from omen_server.delivery.line import Line
 from omen_server.delivery.newest import Newest
 from omen_server.delivery.pace import Pace
+from omen_server.delivery.sending import Sending
 from omen_server.delivery.settling import Result, Settling
-from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, READ_RETRY_S, Disconnected, RiskCastStream, Told
+from omen_server.delivery.stream import READ_RETRY_S, Disconnected, RiskCastStream, Told
 from omen_server.journal import Durable, Journal
 from omen_server.metrics import LEDGER, DeliveryMetrics
 from omen_server.pause import PauseSwitch
@@ -76,6 +78,7 @@ class Delivery:
         self._maybe_backlog: Backlog | None = None
         self._newest = Newest()
         self._pace = Pace()
+        self._failing = Failing()
         self._work = asyncio.Event()
         self.phase = DeliveryPhase.DELIVERY_PHASE_CONNECTING
         self.last_success_at: datetime | None = None
@@ -116,7 +119,10 @@ class Delivery:
         if self.delivery_status(position) == signal_pb.DELIVERY_STATUS_SETTLED:
             return False
         append.became_durable(position)
-        self._waiting.enter(append, position)
+        if behind := self._maybe_behind():
+            append.answer(append.ledger_only(behind))
+        else:
+            self._waiting.enter(append, position)
         return True
 
     async def run(self) -> None:
@@ -157,14 +163,17 @@ class Delivery:
         """What it held was given up: the next hello does not ask for it, and nothing of it is sent."""
         held = self._segments.values()
         self._segments = {each.segment_id: each for each in held if each.partition != partition}
+        if self._maybe_backlog is not None:
+            self._maybe_backlog.forget(partition)
 
     def _send_again(self, positions: Sequence[Position]) -> None:
         """RiskCast has settled these, and is to be sent them once more; without a stream the next hello sees to it."""
-        for position in positions:
-            segment = self._segments.get(position.segment_id)
-            if segment is not None and self._maybe_backlog is not None:
-                self._maybe_backlog.ask_again(segment, position.record_index)
-                self._work.set()
+        if self._maybe_backlog is None:
+            return
+        for segment_id, indexes in by_segment(map(place_of, positions)).items():
+            if segment := self._segments.get(segment_id):
+                self._maybe_backlog.ask_again(segment, indexes)
+        self._work.set()
 
     async def _deliver(self) -> None:
         """Streams one after the other, with patience."""
@@ -182,11 +191,29 @@ class Delivery:
         told = [await self._asked(segments) for segments in older]
         async with self._stream() as stream:
             backlog = await self._greet(stream, told, newest)
+            sending = Sending(stream, backlog, self._newest, self._pace, self._failing, self._work)
             try:
-                await first_of(self._send(stream, backlog), self._receive(stream, backlog), stream.until_silent())
+                await first_of(sending.run(), self._receive(stream, backlog), stream.until_silent())
+            except Disconnected as broken:
+                if not broken.holds:  # what people have to mend is no record's fault
+                    self._note_failing(stream.oldest)
+                raise
             finally:
                 self._newest.clear()
                 self._pace.broken()
+
+    def _note_failing(self, oldest: Sequence[Record]) -> None:
+        failing = self._failing.broke([place_of(record.position) for record in oldest], self._clock())
+        if failing:
+            first, last = oldest[0].position, oldest[-1].position
+            log.error(
+                "records_failing",
+                attempts=ATTEMPTS_MAX,
+                count=len(failing),
+                partition=first.partition,
+                first=first.sequence,
+                last=last.sequence,
+            )
 
     def _stream(self) -> RiskCastStream:
         return RiskCastStream(self._line, self._journal, self._contact.hello_timeout_s)
@@ -211,56 +238,13 @@ class Delivery:
             for each in all_told
             for segment_id, done in each.settled.items()
         }
-        backlog = Backlog(self._segments.values(), settled, (*self._waiting.awaited(), *self._letters.redriving))
+        asked_for = (*self._waiting.awaited(), *self._letters.redriving)
+        backlog = Backlog(self._segments.values(), settled, asked_for, self._failing.apart)
         self._maybe_backlog = backlog
         self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self._waiting.open()
         log.info("delivery_following", backlog_records=backlog.record_count)
         return backlog
-
-    async def _send(self, stream: RiskCastStream, backlog: Backlog) -> None:
-        while True:
-            await stream.window()
-            while not self._is_due(stream, backlog):
-                self._work.clear()
-                await self._work.wait()
-            if records := await self._next_message(stream, backlog):
-                backlog.send()
-                self._pace.sent(self._clock())
-                await stream.send(records)
-            else:
-                stream.leave_window()
-
-    def _is_due(self, stream: RiskCastStream, backlog: Backlog) -> bool:
-        """RiskCast commits one message after the other: one that is not full can as well gather until the answer to
-        the one before, and costs both sides less."""
-        if stream.is_waiting:
-            return backlog.fills(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
-        return backlog.unsent_count > 0
-
-    async def _next_message(self, stream: RiskCastStream, backlog: Backlog) -> list[Record]:
-        """As many runs as fit into one message; nothing when none of them can be read."""
-        records: list[Record] = []
-        room_bytes = MESSAGE_EVENT_BYTES_MAX
-        while room_bytes >= EVENT_BYTES_MAX and (run := backlog.take(BATCH_ITEMS_MAX - len(records))):
-            read = self._newest.take(run, room_bytes) or await self._read(stream, run, room_bytes)
-            if not read:
-                note_unreadable(run, run.last, read)
-                backlog.leave_out()
-                continue
-            sizes = [len(record.payload) for record in read]
-            last = read[-1].position.record_index
-            note_unreadable(run, last, read)
-            backlog.keep(last, sum(map(frame_bytes, sizes)))
-            records += read
-            room_bytes -= sum(sizes)
-            if len(records) == BATCH_ITEMS_MAX:
-                break
-        return records
-
-    async def _read(self, stream: RiskCastStream, run: Run, room_bytes: int) -> list[Record]:
-        self._newest.drop(run)
-        return await stream.read(run, room_bytes)
 
     async def _receive(self, stream: RiskCastStream, backlog: Backlog) -> None:
         while True:
@@ -274,6 +258,7 @@ class Delivery:
                 delay_s = min(error.retry_delay_s or 0.0, READ_RETRY_S)
                 raise Disconnected(str(error), retry_delay_s=delay_s, cause=LEDGER) from error
             backlog.answer()
+            self._failing.answered([place_of(record.position) for record, _ in results] if self._failing.apart else [])
             self._send_again(asked_meanwhile(self._letters, results))
             self._pace.answered(self._clock(), is_more_under_way=stream.is_waiting)
             self._work.set()
@@ -351,14 +336,6 @@ def in_hellos(segments: Iterable[Segment]) -> list[list[Segment]]:
     """In portions for one hello each; one at least, which may be empty."""
     in_order = list(segments)
     return [in_order[at : at + HELLO_SEGMENTS_MAX] for at in range(0, max(len(in_order), 1), HELLO_SEGMENTS_MAX)]
-
-
-def note_unreadable(run: Run, last: int, records: Sequence[Record]) -> None:
-    """Name what of a run, to its record `last`, cannot be read."""
-    read = {record.position.record_index for record in records}
-    for index in range(run.first, last + 1):
-        if index not in read:
-            log.error("ledger_record_unreadable", partition=run.segment.partition, record_index=index)
 
 
 def maybe_written_at(reader: LedgerReader, run: Run) -> int | None:

@@ -1,12 +1,13 @@
 """What the outcomes of a message mean: for whoever waits, for repeats of the same signals, and for the ledger."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
 from contract.coverage import Coverage
 from contract.errors import ContractError, timestamp
+from contract.limits import EVENT_BYTES_MAX
 from ledger import Record
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.signal_event_pb2 import SignalEvent
@@ -45,13 +46,16 @@ class Settling:
         recent: RecentSignals,
         pause: PauseSwitch,
         letters: DeadLetters,
+        is_in_ledger: Callable[[str], Awaitable[bool]],
         now: Callable[[], datetime],
     ) -> None:
+        """`is_in_ledger`: whether a signal_id is known to be; when in doubt it is not."""
         self._journal = journal
         self._waiting = waiting
         self._recent = recent
         self._pause = pause
         self._letters = letters
+        self._is_in_ledger = is_in_ledger
         self._now = now
         self._rejected_before: Mapping[bytes, Coverage] = {}
         self._rejections_in_a_row = 0
@@ -96,7 +100,7 @@ class Settling:
                 rejected.append((record, result))
         if rejected:
             await self._reject(rejected)
-        requests = [self._emit_again(record, wide) for record, wide in again]
+        requests = [self._emit_again(*each) for each in again if not await self._is_emitted_again(*each)]
         for request in requests:
             [answer] = await request.answered(None)
             if isinstance(answer, ContractError):
@@ -113,6 +117,13 @@ class Settling:
             if append := self._waiting.leave(place_of(record.position)):
                 status = signal_pb.EMISSION_STATUS_REJECTED
                 append.answer(Outcome(status, record.position, append.signal_id, rejection=result.error))
+
+    async def _is_emitted_again(self, record: Record, wide: SignalEvent) -> bool:
+        """RiskCast asks for a conflict until the wider id is stored, which it may never be. One record of it is enough,
+        unless somebody waits to hear what becomes of it."""
+        if self._waiting.awaits(place_of(record.position)):
+            return False
+        return self._recent.maybe_recent(wide.signal_id) is not None or await self._is_in_ledger(wide.signal_id)
 
     def _emit_again(self, record: Record, wide: SignalEvent) -> Request:
         """Emitted now: the day of its first emission may take no more records."""
@@ -153,5 +164,6 @@ def is_taken(result: ingest_pb.RecordResult) -> bool:
 
 
 def maybe_widened(record: Record) -> SignalEvent | None:
-    """None: no wider id resolves it, so that it counts as rejected."""
-    return widened(SignalEvent.FromString(record.payload))
+    """None: no wider id resolves it, or leaves no room for the event, so that it counts as rejected."""
+    wide = widened(SignalEvent.FromString(record.payload))
+    return wide if wide is not None and wide.ByteSize() <= EVENT_BYTES_MAX else None

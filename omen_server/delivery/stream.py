@@ -116,6 +116,11 @@ class RiskCastStream:
             raise Disconnected(f"RiskCast answered the hello with what is {error}") from error
 
     @property
+    def oldest(self) -> Sequence[Record]:
+        """The message that is to be answered next; empty when none is."""
+        return self._in_flight[0] if self._in_flight else ()
+
+    @property
     def is_waiting(self) -> bool:
         """Whether an answer is to come."""
         return bool(self._in_flight)

@@ -1,0 +1,60 @@
+"""Records that end every stream on which they are sent, kept apart so that no other waits for them. Pure.
+
+A message that was the oldest without an answer when five streams in a row ended counts as failing. Its records are
+then sent one by one, when nothing else is under way: all but the one that RiskCast cannot bear are answered, and that
+one is tried again now and then. `now` is a monotonic clock, in seconds.
+"""
+
+from collections.abc import Collection, Sequence
+
+Place = tuple[bytes, int]  # segment_id, record index
+ATTEMPTS_MAX = 5
+RETRY_S = 60.0  # an attempt costs everybody a stream
+
+
+class Failing:
+    def __init__(self) -> None:
+        self._maybe_suspect: Place | None = None
+        self._attempts = 0
+        self._due: dict[Place, float] = {}
+
+    @property
+    def apart(self) -> Collection[Place]:
+        """Those that are to be sent by themselves."""
+        return self._due.keys()
+
+    def broke(self, oldest: Sequence[Place], now: float) -> Sequence[Place]:
+        """A stream ended while this was the oldest message without an answer; empty when there was none.
+
+        Returns what counts as failing from now on.
+        """
+        if not oldest:
+            return ()
+        if oldest[0] in self._due:
+            self._due[oldest[0]] = now + RETRY_S
+            return ()
+        self._attempts = self._attempts + 1 if oldest[0] == self._maybe_suspect else 1
+        self._maybe_suspect = oldest[0]
+        if self._attempts < ATTEMPTS_MAX:
+            return ()
+        self._maybe_suspect = None
+        self._due |= dict.fromkeys(oldest, now)
+        return oldest
+
+    def answered(self, places: Sequence[Place]) -> None:
+        """RiskCast can bear them."""
+        self._maybe_suspect = None
+        for place in places if self._due else ():
+            self._due.pop(place, None)
+
+    def forget(self, place: Place) -> None:
+        """It needs no sending any more."""
+        self._due.pop(place, None)
+
+    def maybe_due(self, now: float) -> Place | None:
+        """One that may be tried now."""
+        return next((place for place, due in self._due.items() if due <= now), None)
+
+    def maybe_wait_s(self, now: float) -> float | None:
+        """How long until one may be tried; None when there is none."""
+        return max(0.0, min(self._due.values()) - now) if self._due else None

@@ -1,0 +1,111 @@
+"""Messages out of a backlog onto one stream: what is not in memory any more is read from the ledger."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX
+from ledger import Record
+from ledger.format import frame_bytes
+from omen_server.delivery.backlog import Backlog, Run
+from omen_server.delivery.failing import Failing
+from omen_server.delivery.newest import Newest
+from omen_server.delivery.pace import Pace
+from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, RiskCastStream
+
+log = structlog.get_logger(__name__)
+
+
+class Sending:
+    """`work` is set whenever there may be more to do."""
+
+    def __init__(
+        self,
+        stream: RiskCastStream,
+        backlog: Backlog,
+        newest: Newest,
+        pace: Pace,
+        failing: Failing,
+        work: asyncio.Event,
+    ) -> None:
+        self._stream = stream
+        self._backlog = backlog
+        self._newest = newest
+        self._pace = pace
+        self._failing = failing
+        self._work = work
+        self._clock = asyncio.get_running_loop().time
+        self._tries_failing = False  # one is under way, and nothing else
+
+    async def run(self) -> None:
+        """Until the stream breaks."""
+        while True:
+            await self._stream.window()
+            while not self._is_due():
+                self._work.clear()
+                await self._until_work()
+            if records := await self._next_message():
+                self._backlog.send()
+                self._pace.sent(self._clock())
+                await self._stream.send(records)
+            else:
+                self._stream.leave_window()
+
+    def _is_due(self) -> bool:
+        """RiskCast commits one message after the other: one that is not full can as well gather until the answer to
+        the one before, and costs both sides less."""
+        if self._stream.is_waiting:
+            return not self._tries_failing and self._backlog.fills(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
+        return self._backlog.unsent_count > 0 or self._failing.maybe_due(self._clock()) is not None
+
+    async def _until_work(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._failing.maybe_wait_s(self._clock())):
+                await self._work.wait()
+
+    async def _next_message(self) -> list[Record]:
+        """A record that is failing by itself, when nothing else is under way; otherwise what fits into a message."""
+        self._tries_failing = False
+        while not self._stream.is_waiting and (place := self._failing.maybe_due(self._clock())):
+            run = self._backlog.pick(*place)
+            if run and (records := await self._taken(run, MESSAGE_EVENT_BYTES_MAX)):
+                self._tries_failing = True
+                return records
+            self._failing.forget(place)
+        return await self._full_message()
+
+    async def _full_message(self) -> list[Record]:
+        """As many runs as fit; nothing when none of them can be read."""
+        records: list[Record] = []
+        room_bytes = MESSAGE_EVENT_BYTES_MAX
+        while room_bytes >= EVENT_BYTES_MAX and (run := self._backlog.take(BATCH_ITEMS_MAX - len(records))):
+            taken = await self._taken(run, room_bytes)
+            records += taken
+            room_bytes -= sum(len(record.payload) for record in taken)
+            if len(records) == BATCH_ITEMS_MAX:
+                break
+        return records
+
+    async def _taken(self, run: Run, room_bytes: int) -> list[Record]:
+        """The records of the run taken last that fit; the others are given back, and what cannot be read left out."""
+        records = self._newest.take(run, room_bytes)
+        if not records:
+            self._newest.drop(run)
+            records = await self._stream.read(run, room_bytes)
+        last = records[-1].position.record_index if records else run.last
+        note_unreadable(run, last, records)
+        if records:
+            self._backlog.keep(last, sum(frame_bytes(len(record.payload)) for record in records))
+        else:
+            self._backlog.leave_out()
+        return records
+
+
+def note_unreadable(run: Run, last: int, records: Sequence[Record]) -> None:
+    """Name what of a run, to its record `last`, cannot be read."""
+    read = {record.position.record_index for record in records}
+    for index in range(run.first, last + 1):
+        if index not in read:
+            log.error("ledger_record_unreadable", partition=run.segment.partition, record_index=index)

@@ -1,0 +1,49 @@
+"""Which records are kept apart, and when each is tried."""
+
+from omen_server.delivery.failing import ATTEMPTS_MAX, RETRY_S, Failing
+
+MESSAGE = [(b"s", 1), (b"s", 2), (b"s", 3)]
+
+
+def broken(times: int) -> Failing:
+    failing = Failing()
+    for _ in range(times):
+        failing.broke(MESSAGE, 0.0)
+    return failing
+
+
+def test_the_fifth_stream_that_ends_at_one_message_sets_its_records_apart() -> None:
+    failing = broken(ATTEMPTS_MAX - 1)
+    assert not failing.apart
+    assert failing.broke(MESSAGE, 0.0) == MESSAGE
+    assert [*failing.apart] == MESSAGE
+    assert ATTEMPTS_MAX == 5
+
+
+def test_an_answer_in_between_or_another_message_starts_the_count_again() -> None:
+    failing = broken(ATTEMPTS_MAX - 1)
+    failing.answered([])
+    assert failing.broke(MESSAGE, 0.0) == ()
+    failing = broken(ATTEMPTS_MAX - 1)
+    failing.broke([(b"s", 9)], 0.0)
+    assert failing.broke(MESSAGE, 0.0) == ()
+
+
+def test_a_stream_that_ends_with_nothing_under_way_says_nothing() -> None:
+    failing = broken(ATTEMPTS_MAX - 1)
+    assert failing.broke([], 0.0) == ()
+    assert failing.broke(MESSAGE, 0.0) == MESSAGE
+
+
+def test_one_after_the_other_is_tried_and_the_one_that_breaks_again_after_a_while() -> None:
+    failing = broken(ATTEMPTS_MAX)
+    assert failing.maybe_due(1.0) == MESSAGE[0]
+    failing.answered([MESSAGE[0]])
+    assert failing.maybe_due(1.0) == MESSAGE[1]
+    failing.broke([MESSAGE[1]], 2.0)
+    assert failing.maybe_due(2.0) == MESSAGE[2]
+    failing.answered([MESSAGE[2]])
+    assert (failing.maybe_due(3.0), failing.maybe_wait_s(3.0)) == (None, RETRY_S - 1.0)
+    assert failing.maybe_due(2.0 + RETRY_S) == MESSAGE[1]
+    failing.forget(MESSAGE[1])
+    assert (failing.maybe_due(100.0), failing.maybe_wait_s(100.0)) == (None, None)

@@ -1,0 +1,178 @@
+"""What RiskCast cannot bear, answers oddly, or never settles keeps nothing else waiting, and costs only itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from contract.errors import STATUS_DETAILS_KEY, ErrorDetails, internal, timestamp
+from contract.identity import fill_identity
+from contract.limits import EVENT_BYTES_MAX
+from contract.versions import SCHEMA_VERSION
+from omen.v1 import signal_service_pb2 as pb
+from omen.v1.signal_event_pb2 import SignalEvent
+from omen_server.delivery import contact, stream
+from riskcast.v1 import ingest_service_pb2 as ingest_pb
+from tests.omen_server.days import AGES_AGO, write_days
+from tests.omen_server.running import DELIVERED, LEDGER_ONLY, REJECTED, closed_port, event, omen, riskcast, seconds
+from tests.omen_server.scripted_riskcast import Peer, Requests, answering, hello, outcomes, peer_of, stored, when_told
+from tests.omen_server.test_conflict import CONFLICT, colliding
+from tests.omen_server.test_prune import prune, until_sealed
+from tests.omen_server.test_traceparent import varint
+
+
+async def test_a_record_that_ends_every_stream_keeps_no_other_from_riskcast(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: dict[bytes, list[tuple[int, int]]] = {}
+
+    async def cannot_bear_the_fifth(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        yield hello(taken)
+        while True:
+            batch = await peer.next_batch(requests)
+            indexes = [record.position.sequence & 0xFFFF_FFFF for record in batch]
+            if 5 in indexes:
+                raise internal("a bug")
+            for record, index in zip(batch, indexes, strict=True):
+                taken.setdefault(record.position.segment_id, []).append((index, index))
+            yield outcomes([stored(record) for record in batch])
+
+    port = closed_port()
+    async with omen(tmp_path, port, breaker_open_s=0.2) as server:
+        await server.to_ledger(*range(20))
+        async with peer_of(cannot_bear_the_fifth, listen=f"127.0.0.1:{port}") as peer:
+            await peer.until(lambda peer: sum(map(len, taken.values())) == 19)
+            state = await server.until_state(lambda state: state.backlog_record_count == 1)
+            emission = await server.emit(event(100), delivery_timeout=seconds(10))
+            tried = len(peer.streams_opened_at)
+    assert emission.status == DELIVERED
+    assert state.last_error.startswith("INTERNAL")
+    assert tried <= 8  # five to find out that one of them is at fault, and one to find out which
+    assert capsys.readouterr().out.count("records_failing") == 1
+
+
+class AsksForTime(Peer):
+    """Ends the first stream with a RetryInfo of so many seconds."""
+
+    def __init__(self, delay_s: int) -> None:
+        super().__init__(answering())
+        self._delay_s = delay_s
+
+    async def IngestStream(
+        self, request_iterator: Requests, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        if not self.streams_opened_at:
+            self.streams_opened_at.append(asyncio.get_running_loop().time())
+            context.set_trailing_metadata(((STATUS_DETAILS_KEY, asking(self._delay_s).SerializeToString()),))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+        async for response in super().IngestStream(request_iterator, context):
+            yield response
+
+
+def asking(delay_s: int) -> status_pb2.Status:
+    status = status_pb2.Status(code=14, message="busy")
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.seconds = delay_s
+    status.details.add().Pack(retry)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="STORE_UNAVAILABLE", domain="riskcast.v1"))
+    return status
+
+
+@pytest.mark.parametrize("delay_s", [3 * 10**8, 10**15, -(10**15)])
+async def test_a_riskcast_that_asks_for_an_absurd_time_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay_s: int
+) -> None:
+    assert ErrorDetails.from_status(asking(delay_s)).retry_delay_s == delay_s
+    monkeypatch.setattr(contact, "ASKED_FOR_MAX_S", 0.2)
+    monkeypatch.setattr("tests.omen_server.scripted_riskcast.Peer", lambda *scripts: AsksForTime(delay_s))
+    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
+        await server.until_drained()
+        assert (await server.emit(event(1))).status == DELIVERED
+
+
+def of_the_largest_size(made: SignalEvent) -> SignalEvent:
+    """Padded by a field of a later version: a tag of two bytes, a length of three."""
+    made.schema_version = SCHEMA_VERSION
+    made.emitted_at.CopyFrom(timestamp(datetime.now(UTC)))
+    fill_identity(made)
+    room = EVENT_BYTES_MAX - made.ByteSize() - 5
+    made.MergeFromString(b"\xfa\x7f" + varint(room) + b"x" * room)
+    assert made.ByteSize() == EVENT_BYTES_MAX
+    return made
+
+
+async def test_a_conflict_whose_wider_id_leaves_no_room_is_rejected_and_makes_no_second_record(tmp_path: Path) -> None:
+    one, other = colliding()
+    async with riskcast(tmp_path / "db") as store:
+        async with omen(tmp_path / "one", store.port) as server:
+            await server.emit(one)
+        for _ in range(3):
+            async with omen(tmp_path / "other", store.port) as server:
+                if not await server.records():
+                    emission = await server.emit(of_the_largest_size(other))
+                await server.until_drained()
+                assert len(await server.records()) == 1
+        assert (emission.status, emission.rejection.reason) == (REJECTED, "SIGNAL_ID_CONFLICT")
+
+
+async def test_a_conflict_that_is_never_settled_is_emitted_again_once(tmp_path: Path) -> None:
+    """RiskCast says so at each hello, since it will not take the wider one."""
+    async with peer_of(answering(lambda record: CONFLICT)) as peer, omen(tmp_path, peer.port) as server:
+        assert (await server.emit(event(1))).status == REJECTED
+    for _ in range(3):
+        async with peer_of(answering(lambda record: CONFLICT)) as peer, omen(tmp_path, peer.port) as server:
+            await peer.until(lambda peer: bool(peer.records))
+            await server.until_drained()
+            assert len(await server.records()) == 2
+
+
+async def test_a_repeat_of_what_lies_in_a_long_backlog_is_ledger_only_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 60.0)
+    may_answer = asyncio.Event()
+    async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
+        await server.to_ledger(1)
+        await peer.until(lambda peer: len(peer.records) == 1)
+        async with asyncio.timeout(10):
+            while "behind" not in (await server.emit(event(2), delivery_timeout=seconds(0.01))).ledger_only_reason:
+                pass
+            repeat = await server.emit(event(1), delivery_timeout=seconds(60))
+        assert repeat.status == LEDGER_ONLY
+        assert "behind" in repeat.ledger_only_reason
+
+
+async def test_a_day_that_is_given_up_while_it_is_sent_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 60.0)
+    write_days(tmp_path, AGES_AGO, count=3000)
+    may_answer = asyncio.Event()
+    async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
+        await peer.until(lambda peer: len(peer.batches) == 4)
+        await until_sealed(server)
+        await prune(server, apply=True, unsettled_reason="nobody needs it")
+        may_answer.set()
+        await server.until_drained()
+        assert (await server.emit(event(77))).status == DELIVERED
+        assert len(peer.records) == 4 * 256 + 1
+    assert capsys.readouterr().out.count("ledger_record_unreadable") == 0
+
+
+async def test_twins_whose_callers_have_gone_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 60.0)
+    may_answer = asyncio.Event()
+    async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
+        first = asyncio.create_task(server.emit(event(1), delivery_timeout=seconds(20)))
+        await peer.until(lambda peer: len(peer.records) == 1)
+        for _ in range(5):
+            repeats = [server.emit(event(1), delivery_timeout=seconds(0)) for _ in range(100)]
+            assert {each.status for each in await asyncio.gather(*repeats)} == {LEDGER_ONLY}
+        may_answer.set()
+        assert (await first).status in (DELIVERED, pb.EMISSION_STATUS_DUPLICATE)
