@@ -96,8 +96,7 @@ class Append:
         self.request.became_durable(self)
 
     def add_twin(self, twin: "Append") -> None:
-        """Whose payload nobody needs. Those whose callers have gone are forgotten when there are many."""
-        twin.payload = b""
+        """Those whose callers have gone are forgotten when there are many."""
         if len(self.twins) >= TWINS_MANY:
             self.twins = [each for each in self.twins if not each.is_answered]
         self.twins.append(twin)

@@ -46,14 +46,15 @@ def wait_of(wait_for: "pb.WaitFor.ValueType", delivery_timeout: Duration | None)
 
     Raises ContractError: INVALID_SIGNAL.
     """
-    if wait_for == pb.WAIT_FOR_LEDGER:
-        return Wait(None)
-    if delivery_timeout is None:
-        return Wait()
-    timeout_s = delivery_timeout.seconds + delivery_timeout.nanos / 1e9
-    if not (0 <= delivery_timeout.nanos < 1e9 and 0 <= timeout_s <= DELIVERY_TIMEOUT_MAX.total_seconds()):
-        raise invalid_signal([Violation("delivery_timeout", "must be from 0 to 60 s")])
-    return Wait(timeout_s)
+    if wait_for not in pb.WaitFor.values():
+        raise invalid_signal([Violation("wait_for", "must be one of those that this server knows")])
+    asked = Wait()
+    if delivery_timeout is not None:
+        timeout_s = delivery_timeout.seconds + delivery_timeout.nanos / 1e9
+        if not (0 <= delivery_timeout.nanos < 1e9 and 0 <= timeout_s <= DELIVERY_TIMEOUT_MAX.total_seconds()):
+            raise invalid_signal([Violation("delivery_timeout", "must be from 0 to 60 s")])
+        asked = Wait(timeout_s)
+    return Wait(None) if wait_for == pb.WAIT_FOR_LEDGER else asked
 
 
 class Origin:

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from ledger import Position
 from omen_server.appends import Append, Place, place_of
 
+MANY = 4096  # more than clients usually have under way
+
 
 class WaitingRoom:
     """Whoever waits is answered at most once and forgotten then."""
 
     def __init__(self) -> None:
         self._waiting: dict[Place, Append] = {}
+        self._many = MANY
         self._closed_because = ""
         self._is_final = False
 
@@ -20,7 +23,7 @@ class WaitingRoom:
 
     def awaited(self) -> Iterator[Place]:
         """Every record somebody still waits for; those who gave up are forgotten."""
-        self._waiting = {place: append for place, append in self._waiting.items() if not append.is_answered}
+        self._forget_answered()
         yield from self._waiting
 
     def enter(self, append: Append, position: Position) -> None:
@@ -28,6 +31,8 @@ class WaitingRoom:
         if self._closed_because:
             append.answer(append.ledger_only(self._closed_because))
             return
+        if len(self._waiting) >= self._many:
+            self._forget_answered()
         first = self._waiting.setdefault(place_of(position), append)
         if first is not append:
             first.add_twin(append)
@@ -49,6 +54,11 @@ class WaitingRoom:
         waiting, self._waiting = self._waiting, {}
         for append in waiting.values():
             append.answer(append.ledger_only(reason))
+
+    def _forget_answered(self) -> None:
+        """Those who gave up, when there have come to be many."""
+        self._waiting = {place: append for place, append in self._waiting.items() if not append.is_answered}
+        self._many = max(MANY, 2 * len(self._waiting))
 
     def close_for_good(self, reason: str) -> None:
         """As `close`; nothing opens it again."""

@@ -37,7 +37,7 @@ class Contact:
         self._jitter = jitter
         self._metrics = metrics
         self._clock = asyncio.get_running_loop().time
-        self._maybe_last: Disconnected | None = None
+        self._was_ready = False  # the connection, when a call failed last
         self.failures = 0
         self.hello_timeout_s = HELLO_TIMEOUT_S
 
@@ -48,13 +48,13 @@ class Contact:
     async def until_allowed(self) -> None:
         """Wait as long as the breaker is open."""
         while not self._breaker.allows(self._clock()):
-            was_answered = self._maybe_last is not None and self._maybe_last.was_answered
-            await first_of(self._ready_again(was_answered), asyncio.sleep(self._breaker.remaining_s(self._clock())))
+            await first_of(self._ready_again(), asyncio.sleep(self._breaker.remaining_s(self._clock())))
 
-    def greeted(self) -> None:
-        """The hello was answered."""
+    def greeted(self, *, is_more_to_come: bool) -> None:
+        """The hello was answered. With the breaker half open a message has to be, too, if there is one to send."""
         self.hello_timeout_s = HELLO_TIMEOUT_S
-        self._succeeded()
+        if self._breaker.state is State.CLOSED or not is_more_to_come:
+            self._succeeded()
 
     def answered(self) -> None:
         """A message was."""
@@ -63,11 +63,11 @@ class Contact:
 
     def failed(self, broken: Disconnected) -> None:
         self.failures += 1
-        self._maybe_last = broken
         if broken.cause == NO_HELLO:
             self.hello_timeout_s = min(2 * self.hello_timeout_s, HELLO_TIMEOUT_MAX_S)
         if broken.is_silent:
             self._line.redial()
+        self._was_ready = self._line.is_ready
         if broken.holds:
             return
         before = self._breaker.state
@@ -87,8 +87,8 @@ class Contact:
         self.failures = 0
         self._breaker.ready_again(self._clock())
 
-    async def _ready_again(self, was_answered: bool) -> None:
-        await self._line.ready_again(was_answered=was_answered)
+    async def _ready_again(self) -> None:
+        await self._line.ready_again(was_ready=self._was_ready)
         self._breaker.ready_again(self._clock())
 
     def _succeeded(self) -> None:

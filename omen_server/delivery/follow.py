@@ -227,7 +227,6 @@ class Delivery:
         """Everything is compared each time: a RiskCast restored from an older copy shows there. Of most ledgers, whose
         segments all fit into one hello, nothing was `told` before."""
         all_told = [*told, await stream.hello(newest)]
-        self._contact.greeted()
         self._metrics.stream_opened()
         rejected = {segment_id: done for each in all_told for segment_id, done in each.rejected.items()}
         self._settling.greeted(rejected)
@@ -241,6 +240,7 @@ class Delivery:
         asked_for = (*self._waiting.awaited(), *self._letters.redriving)
         backlog = Backlog(self._segments.values(), settled, asked_for, self._failing.apart)
         self._maybe_backlog = backlog
+        self._contact.greeted(is_more_to_come=backlog.unsent_count > 0)
         self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self._waiting.open()
         log.info("delivery_following", backlog_records=backlog.record_count)
@@ -271,7 +271,7 @@ class Delivery:
         self.phase = DeliveryPhase.DELIVERY_PHASE_HELD if broken.holds else DeliveryPhase.DELIVERY_PHASE_CONNECTING
         is_first = not self._contact.failures
         self._contact.failed(broken)
-        if was_following and is_first and not broken.holds:
+        if was_following and is_first and not broken.holds and not broken.is_silent:
             # Connections are replaced every few minutes: an error only if it cannot be opened again.
             log.info("riskcast_stream_ended", reason=str(broken), detail=broken.detail)
             return
@@ -302,6 +302,7 @@ class Delivery:
         records: dict[bytes, list[Record]] = {}
         for append, position in durable.appends:
             record = Record(position, durable.written_at, 0, append.payload)
+            append.payload = b""  # whoever waits for the outcome needs it no more, and may wait for long
             records.setdefault(position.segment_id, []).append(record)
         for segment_id, grown in records.items():
             first, last = grown[0].position, grown[-1].position

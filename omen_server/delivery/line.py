@@ -20,8 +20,12 @@ class Line(Protocol):
     def stream(self) -> "Call":
         """A call of IngestStream that begins now."""
 
-    async def ready_again(self, *, was_answered: bool) -> None:
-        """Wait until the connection stands; if the other side has just answered on it, until it was made anew."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether the connection stands."""
+
+    async def ready_again(self, *, was_ready: bool) -> None:
+        """Wait until the connection stands; if it did when a call failed, until it was made anew."""
 
     def redial(self) -> None:
         """Give up a connection on which nothing is heard any more: the next call begins on a new one."""
@@ -35,10 +39,14 @@ class GrpcLine:
     def stream(self) -> "Call":
         return self._stub.IngestStream()
 
-    async def ready_again(self, *, was_answered: bool) -> None:
+    @property
+    def is_ready(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def ready_again(self, *, was_ready: bool) -> None:
         ready = grpc.ChannelConnectivity.READY
         state = self._channel.get_state(try_to_connect=True)
-        while was_answered and state is ready:
+        while was_ready and state is ready:
             state = await self._changed(state)
         while state is not ready:
             state = await self._changed(state)

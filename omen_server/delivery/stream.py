@@ -53,16 +53,14 @@ class Disconnected(Exception):
         retry_delay_s: float = 0.0,
         detail: str = "",
         cause: str = PROTOCOL,
-        was_answered: bool = True,
     ) -> None:
         """`message` may be shown to whoever emits; `detail`, with addresses and system errors, is for the log; `cause`,
-        one of the metrics' CAUSES, is counted; `was_answered` when RiskCast itself ended it."""
+        one of the metrics' CAUSES, is counted."""
         super().__init__(message)
         self.holds = holds
         self.retry_delay_s = retry_delay_s
         self.detail = detail
         self.cause = cause
-        self.was_answered = was_answered
 
     @property
     def is_silent(self) -> bool:
@@ -177,7 +175,7 @@ class RiskCastStream:
             left_s = self._waiting_since_s + ANSWER_TIMEOUT_S - loop.time()
             if left_s <= 0:
                 message = f"no answer within {ANSWER_TIMEOUT_S:g} s"
-                raise Disconnected(message, cause=NO_ANSWER, was_answered=False)
+                raise Disconnected(message, cause=NO_ANSWER)
             await asyncio.sleep(left_s)
 
     async def _greet(self, hello: pb.IngestStreamRequest) -> pb.IngestStreamResponse:
@@ -187,7 +185,7 @@ class RiskCastStream:
                 return await self._next()
         except TimeoutError as error:
             message = f"no answer to the hello within {self._hello_timeout_s:g} s"
-            raise Disconnected(message, cause=NO_HELLO, was_answered=False) from error
+            raise Disconnected(message, cause=NO_HELLO) from error
 
     async def _next(self) -> pb.IngestStreamResponse:
         response = await self._call.read()
@@ -237,5 +235,4 @@ def disconnected(code: grpc.StatusCode, details: str | None, metadata: grpc.aio.
         retry_delay_s=(rich.retry_delay_s if rich else None) or 0.0,
         detail=details or "",
         cause=GO_CODES[code],
-        was_answered=rich is not None,
     )

@@ -55,11 +55,10 @@ class SignalService(pb_grpc.SignalServiceServicer):
     async def EmitStream(
         self, request_iterator: AsyncIterator[pb.EmitStreamRequest], context: Context
     ) -> AsyncIterator[pb.EmitStreamResponse]:
-        async for response in answered_in_order(request_iterator, self._emit_each, EMITTED_AT_ONCE):
+        async for response in answered_in_order(checked_batches(request_iterator), self._emit_each, EMITTED_AT_ONCE):
             yield response
 
     async def _emit_each(self, request: pb.EmitStreamRequest) -> pb.EmitStreamResponse:
-        check_batch(request)
         return await self._emitter.emit_each(request.events, asked_wait(request))
 
     async def GetSignal(self, request: pb.GetSignalRequest, context: Context) -> pb.GetSignalResponse:
@@ -104,11 +103,19 @@ def asked_wait(request: pb.EmitRequest | pb.EmitStreamRequest) -> Wait:
     return wait_of(request.wait_for, request.delivery_timeout if request.HasField("delivery_timeout") else None)
 
 
+async def checked_batches(requests: AsyncIterator[pb.EmitStreamRequest]) -> AsyncIterator[pb.EmitStreamRequest]:
+    """Ends, by raising ContractError, at a message that is none: of what comes after it nothing is taken."""
+    async for request in requests:
+        check_batch(request)
+        yield request
+
+
 def check_batch(request: pb.EmitStreamRequest) -> None:
     """Raises ContractError: INVALID_SIGNAL."""
     events = request.events
     if not 1 <= len(events) <= BATCH_ITEMS_MAX:
         raise invalid_signal([Violation("events", f"must have 1 to {BATCH_ITEMS_MAX} items, has {len(events)}")])
+    asked_wait(request)
     if len(events) == 1 or request.ByteSize() <= BATCH_BYTES_MAX:  # most are, and that takes one call to know
         return
     if sum(event.ByteSize() for event in events) > BATCH_BYTES_MAX:

@@ -57,7 +57,7 @@ MUTANTS: Mutants = {
         (BACKLOG, "        self._turns.rotate()\n", ""),
     ),
     "breaker never half open": (
-        (CONTACT, "            await first_of(self._ready_again(was_answered),"
+        (CONTACT, "            await first_of(self._ready_again(),"
                   " asyncio.sleep(self._breaker.remaining_s(self._clock())))\n",
                   "            await asyncio.sleep(3600)\n"),
     ),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.omen_server.running import (
     event,
     omen,
     records_of,
+    refusal,
     riskcast,
     seconds,
 )
@@ -211,3 +212,31 @@ async def test_a_client_that_leaves_changes_nothing_its_events_are_delivered(tmp
             await peer.until(lambda peer: len(peer.records) >= 1)
         await peer.until(lambda peer: len(peer.records) == 100)
         assert len(await server.records()) == 100
+
+
+async def test_nothing_is_taken_of_what_comes_after_a_message_that_ends_the_stream(tmp_path: Path) -> None:
+    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server, emitting(server) as stream:
+        await stream.send([event(1)])
+        for events in ([], [event(2)], [event(3)]):
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it may have ended already
+                await stream.send(events)
+        assert (await stream.results())[0].emission.status == DELIVERED
+        error = await stream.ended()
+        assert error is not None
+        assert error.reason == Reason.INVALID_SIGNAL
+        assert len(await server.records()) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "request_"),
+    [("wait_for", {"wait_for": 7}), ("delivery_timeout", {"delivery_timeout": seconds(61), "wait_for": 2})],
+)
+async def test_what_cannot_be_waited_for_is_refused_and_nothing_is_taken(
+    tmp_path: Path, field: str, request_: dict[str, Any]
+) -> None:
+    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server, emitting(server) as stream:
+        await stream.send([event(1)], **request_)
+        for error in (await stream.ended(), await refusal(server.emit(event(1), **request_))):
+            assert error is not None
+            assert [each.field for each in error.violations] == [field]
+        assert not await server.records()

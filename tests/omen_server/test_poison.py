@@ -20,7 +20,17 @@ from omen_server.delivery import contact, stream
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.days import AGES_AGO, write_days
 from tests.omen_server.running import DELIVERED, LEDGER_ONLY, REJECTED, closed_port, event, omen, riskcast, seconds
-from tests.omen_server.scripted_riskcast import Peer, Requests, answering, hello, outcomes, peer_of, stored, when_told
+from tests.omen_server.scripted_riskcast import (
+    Peer,
+    Requests,
+    answering,
+    hanging,
+    hello,
+    outcomes,
+    peer_of,
+    stored,
+    when_told,
+)
 from tests.omen_server.test_conflict import CONFLICT, colliding
 from tests.omen_server.test_prune import prune, until_sealed
 from tests.omen_server.test_traceparent import varint
@@ -176,3 +186,25 @@ async def test_twins_whose_callers_have_gone_cost_nothing(tmp_path: Path, monkey
             assert {each.status for each in await asyncio.gather(*repeats)} == {LEDGER_ONLY}
         may_answer.set()
         assert (await first).status in (DELIVERED, pb.EMISSION_STATUS_DUPLICATE)
+
+
+async def test_with_a_riskcast_that_fell_silent_emit_is_ledger_only_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only once the connection was given up and the next hello has gone unanswered, too."""
+    monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(stream, "HELLO_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(contact, "HELLO_TIMEOUT_S", 30.0)
+
+    async def says_nothing(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        await peer.next_batch(requests)
+        yield hello()
+
+    async with peer_of(hanging, says_nothing) as peer, omen(tmp_path, peer.port) as server:
+        await server.to_ledger(1)
+        await server.until_state(lambda state: "no answer" in state.last_error)
+        async with asyncio.timeout(5):
+            emission = await server.emit(event(2), delivery_timeout=seconds(60))
+        assert emission.status == LEDGER_ONLY
+        assert emission.ledger_only_reason == "RiskCast cannot be reached: no answer within 0.3 s"

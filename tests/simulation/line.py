@@ -40,8 +40,12 @@ class SimulatedLine:
         stream: Stream[Any, Any] = self._network.stream(self._handler, Fault.STREAM_CUT)
         return Call(self._world, stream, self.forgive)
 
-    async def ready_again(self, *, was_answered: bool) -> None:
-        while was_answered and self._network.is_through:
+    @property
+    def is_ready(self) -> bool:
+        return self._network.is_through
+
+    async def ready_again(self, *, was_ready: bool) -> None:
+        while was_ready and self._network.is_through:
             await self._world.pause(0.05, 0.15)
         while not self._network.is_through:
             await self._world.pause(0.05, RECONNECT_S)

@@ -16,7 +16,8 @@ from omen_server.metrics import NO_ANSWER, NO_HELLO, DeliveryMetrics
 class FakeLine:
     """`made_anew` is set when the connection was."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_ready: bool = False) -> None:
+        self.is_ready = is_ready
         self.made_anew = asyncio.Event()
         self.asked: list[bool] = []
         self.redialled = 0
@@ -24,8 +25,8 @@ class FakeLine:
     def stream(self) -> Any:
         raise NotImplementedError
 
-    async def ready_again(self, *, was_answered: bool) -> None:
-        self.asked.append(was_answered)
+    async def ready_again(self, *, was_ready: bool) -> None:
+        self.asked.append(was_ready)
         await self.made_anew.wait()
 
     def redial(self) -> None:
@@ -62,7 +63,17 @@ async def test_five_failures_open_the_breaker_and_a_connection_made_anew_lets_th
     line.made_anew.set()
     await asyncio.wait_for(allowed, 5)
     assert made.breaker_state == BREAKER_STATE_HALF_OPEN
-    made.greeted()
+    made.greeted(is_more_to_come=True)
+    assert made.breaker_state == BREAKER_STATE_HALF_OPEN  # a RiskCast may answer hellos and take nothing
+    made.answered()
+    assert made.breaker_state == BREAKER_STATE_CLOSED
+
+
+async def test_with_nothing_to_send_a_hello_closes_the_breaker() -> None:
+    made = contact_of(FakeLine())
+    fail(made, 5)
+    made.forgive()
+    made.greeted(is_more_to_come=False)
     assert made.breaker_state == BREAKER_STATE_CLOSED
 
 
@@ -75,14 +86,14 @@ async def test_when_the_connection_tells_nothing_the_next_call_comes_after_the_t
     assert made.breaker_state == BREAKER_STATE_OPEN
 
 
-async def test_a_connection_that_has_just_carried_an_answer_does_not_count_as_made_anew() -> None:
-    for was_answered in (True, False):
-        line = FakeLine()
+async def test_a_connection_that_stood_when_the_call_failed_does_not_count_as_made_anew() -> None:
+    for is_ready in (True, False):
+        line = FakeLine(is_ready=is_ready)
         line.made_anew.set()
         made = contact_of(line)
-        fail(made, 5, was_answered=was_answered)
+        fail(made, 5)
         await asyncio.wait_for(made.until_allowed(), 5)
-        assert line.asked == [was_answered]
+        assert line.asked == [is_ready]
 
 
 async def test_silence_redials_and_each_hello_in_vain_doubles_the_patience_for_the_next() -> None:
@@ -94,7 +105,7 @@ async def test_silence_redials_and_each_hello_in_vain_doubles_the_patience_for_t
     assert (line.redialled, made.hello_timeout_s) == (3, 4 * HELLO_TIMEOUT_S)
     fail(made, 5, cause=NO_HELLO)
     assert made.hello_timeout_s == HELLO_TIMEOUT_MAX_S
-    made.greeted()
+    made.greeted(is_more_to_come=True)
     assert made.hello_timeout_s == HELLO_TIMEOUT_S
     fail(made, 1)
     assert line.redialled == 8
@@ -103,7 +114,7 @@ async def test_silence_redials_and_each_hello_in_vain_doubles_the_patience_for_t
 async def test_only_a_message_that_is_answered_ends_a_row_of_failures() -> None:
     made = contact_of(FakeLine())
     fail(made, 2)
-    made.greeted()
+    made.greeted(is_more_to_come=True)
     assert made.failures == 2
     made.answered()
     assert made.failures == 0
