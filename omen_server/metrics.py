@@ -207,7 +207,8 @@ class LedgerState(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         partitions = self._reader.partitions()
-        segments = [segment for partition in partitions for segment in partition.segments]
+        held = [partition for partition in partitions if not partition.is_pruned]
+        segments = [segment for partition in held for segment in partition.segments]
         damaged = [segment for segment in segments if segment.state is SegmentState.DAMAGED]
         lost = sum(last - first + 1 for segment in damaged for first, last in segment.damaged)
         unsound_seals = sum(partition.is_seal_damaged for partition in partitions)
@@ -284,7 +285,7 @@ class DeliveryState(Collector):
             "When RiskCast last answered for records.",
             success.astimezone(UTC).timestamp() if success else None,
         )
-        yield gauge("omen_delivery_paused", "1 while an operator has paused delivery.", int(self._is_paused()))
+        yield gauge("omen_delivery_paused", "1 while delivery is paused.", int(self._is_paused()))
         family = GaugeMetricFamily("omen_delivery_phase", "1 for the phase delivery is in.", labels=["phase"])
         for phase, name in PHASES.items():
             family.add_metric([name], int(self._delivery.phase == phase))

@@ -11,7 +11,17 @@ from serving.console import Output, Printer, fields, run_command, say
 
 app = typer.Typer(help="Show and steer how the ledger reaches RiskCast.", no_args_is_help=True)
 
-STATUS_COLUMNS = ("phase", "reason", "backlog_record_count", "last_success_at", "last_error_at", "last_error")
+STATUS_COLUMNS = (
+    "phase",
+    "reason",
+    "breaker",
+    "backlog_record_count",
+    "backlog_bytes",
+    "oldest_unsettled_age",
+    "last_success_at",
+    "last_error_at",
+    "last_error",
+)
 
 Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
 

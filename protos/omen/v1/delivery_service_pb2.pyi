@@ -36,7 +36,7 @@ class _DeliveryPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliver
     DELIVERY_PHASE_FOLLOWING: _DeliveryPhase.ValueType  # 2
     """Following the ledger."""
     DELIVERY_PHASE_PAUSED: _DeliveryPhase.ValueType  # 3
-    """An operator paused it."""
+    """Paused: by an operator, or by a hundred rejections in a row. The reason says which."""
     DELIVERY_PHASE_HELD: _DeliveryPhase.ValueType  # 4
     """RiskCast refuses the credentials or the schema version; sending on would lose nothing and gain nothing."""
 
@@ -50,7 +50,7 @@ DELIVERY_PHASE_CONNECTING: DeliveryPhase.ValueType  # 1
 DELIVERY_PHASE_FOLLOWING: DeliveryPhase.ValueType  # 2
 """Following the ledger."""
 DELIVERY_PHASE_PAUSED: DeliveryPhase.ValueType  # 3
-"""An operator paused it."""
+"""Paused: by an operator, or by a hundred rejections in a row. The reason says which."""
 DELIVERY_PHASE_HELD: DeliveryPhase.ValueType  # 4
 """RiskCast refuses the credentials or the schema version; sending on would lose nothing and gain nothing."""
 Global___DeliveryPhase: _TypeAlias = DeliveryPhase  # noqa: Y015
