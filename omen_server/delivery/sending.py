@@ -61,8 +61,10 @@ class Sending:
         return self._backlog.unsent_count > 0 or self._failing.maybe_due(self._clock()) is not None
 
     async def _until_work(self) -> None:
+        """An answer is work too, so while one is to come there is nothing else to wake up for."""
+        maybe_wait_s = None if self._stream.is_waiting else self._failing.maybe_wait_s(self._clock())
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._failing.maybe_wait_s(self._clock())):
+            async with asyncio.timeout(maybe_wait_s):
                 await self._work.wait()
 
     async def _next_message(self) -> list[Record]:
