@@ -67,7 +67,7 @@ def _rates(scale: Scale, stack: ExitStack, both: Pair, echoing: str) -> Rates:
         EmitStreaming(*of_echo, MESSAGES),
         RawSync(scale.folder, 2_000),
         Publishing(address, CALLS),
-        Coalescing(database.url(database.new_database()), CALLS),
+        Coalescing(database.url(database.new_database()), 10 * CALLS),
     )
     return Rates(*rounds)
 
