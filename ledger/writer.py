@@ -13,7 +13,7 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ledger.checking.verify import Progress
+from ledger.checking.verify import Progress, Verified
 from ledger.disk import Disk
 from ledger.errors import LedgerClosed, LedgerError, LedgerUnavailable
 from ledger.format import PAYLOAD_BYTES_MAX
@@ -121,12 +121,13 @@ class Ledger:
         self._sealer.protect(seal)
         return seal
 
-    def prune(self, partition: str) -> Iterator[Progress | Pruned]:
+    def prune(self, partition: str) -> Iterator[Progress | Verified | Pruned]:
         """Re-reads every byte of a sealed partition, then removes its records for good; its SEAL stays and says so.
 
-        Ends with Pruned. What is not stepped through to its end may have removed nothing, or a part: pruned again it
-        goes on. KeyError when there is none of that name; NotSealed, LedgerDamaged, LedgerUnavailable: while `failure`
-        is None, what it said before is true still. LedgerFull, LedgerClosed: nothing was changed.
+        Verified once all is read: only the next step gives it up, and is Pruned, as the last one is. What is not
+        stepped through to its end may have removed nothing, or a part: pruned again it goes on. KeyError when there is
+        none of that name; NotSealed, LedgerDamaged, LedgerUnavailable: while `failure` is None, what it said before is
+        true still. LedgerFull, LedgerClosed: nothing was changed.
         """
         return self._pruner.prune(partition, self._on_flusher)
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ledger.checking.verify import Damage, Progress, verify_partition
+from ledger.checking.verify import Damage, Progress, Verified, verify_partition
 from ledger.disk import Disk, is_no_space, publish
 from ledger.errors import LedgerDamaged, LedgerFull, LedgerUnavailable, NotSealed
 from ledger.files.layout import remove_temporaries, seal_path, segment_path
@@ -25,7 +25,7 @@ OnFlusher = Callable[[Callable[[], Any]], Any]  # runs work on the flusher threa
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What prune() ends with: the bytes of the files that it removed."""
+    """It is given up, and so many bytes of its files are removed by now."""
 
     partition: str
     bytes_removed: int
@@ -44,12 +44,13 @@ class Pruner:
         self._check(self._catalog.partition(partition))
         return sum(self._size(path) for path in self._files(partition))
 
-    def prune(self, partition: str, on_flusher: OnFlusher) -> Iterator[Progress | Pruned]:
+    def prune(self, partition: str, on_flusher: OnFlusher) -> Iterator[Progress | Verified | Pruned]:
         info = self._catalog.partition(partition)
         self._check(info)
         if not info.is_pruned:
             yield from self._whole(partition)
             on_flusher(lambda: self._give_up(partition))
+        yield Pruned(partition, 0)
         removed = 0
         for path in self._files(partition):
             size = self._size(path)
@@ -57,7 +58,7 @@ class Pruner:
             removed += size
         if removed:
             on_flusher(lambda: self._settle(partition))
-        yield Pruned(partition, removed)
+            yield Pruned(partition, removed)
 
     def _check(self, info: PartitionInfo) -> None:
         if not info.is_sealed:
@@ -67,14 +68,13 @@ class Pruner:
                 f"{info.name} is damaged and is not pruned: restore what is damaged from a backup first"
             )
 
-    def _whole(self, partition: str) -> Iterator[Progress]:
+    def _whole(self, partition: str) -> Iterator[Progress | Verified]:
         directory, ledger_id = self._house.directory, self._house.ledger_id
         try:
             for found in verify_partition(self._catalog, self._disk, directory, ledger_id, partition):
                 if isinstance(found, Damage):
                     raise LedgerDamaged(f"{partition} is not pruned: {found.description} (segment {found.ordinal})")
-                if isinstance(found, Progress):
-                    yield found
+                yield found
         except OSError as error:
             raise LedgerUnavailable(f"{partition} is not pruned, it cannot be read: {error}") from error
 
