@@ -6,7 +6,7 @@ rejected. What only it knows are pauses and what an operator gave up.
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -68,14 +68,16 @@ class DeliveryFile:
     def __init__(self, path: Path, database: aiosqlite.Connection) -> None:
         self._path = path
         self._database = database
+        self._files = _files_at(path)
+        self._is_there = True
 
     async def load(self, sql: str, read: Callable[[Rows], T]) -> T:
         """What is in it at the start. Raises DeliveryFileUnreadable, also when `read` raises ValueError."""
         with _readable(self._path):
             return read(list(map(tuple, await self._database.execute_fetchall(sql))))
 
-    async def execute(self, sql: str, values: Sequence[object] = ()) -> Rows:
-        """One statement, which is one transaction, on disk when this returns; the rows it gives.
+    async def read(self, sql: str, values: Sequence[object] = ()) -> Rows:
+        """The rows of a query, also while the file has lost its name: it is open still.
 
         Raises ContractError LEDGER_UNAVAILABLE when the disk refuses, or the file.
         """
@@ -83,8 +85,26 @@ class DeliveryFile:
             return list(map(tuple, await self._database.execute_fetchall(sql, values)))
         except sqlite3.Error as error:
             log.error("delivery_file_refused", error=str(error))
-            message = "delivery.db cannot be used now"
-            raise ContractError(Reason.LEDGER_UNAVAILABLE, message, retry_delay_s=RETRY_DELAY_S) from error
+            raise _unusable() from error
+
+    async def execute(self, sql: str, values: Sequence[object] = ()) -> Rows:
+        """One statement, which is one transaction, on disk when this returns; the rows it gives.
+
+        Raises as `read`, and when the file was deleted or replaced: the next start would find nothing of it.
+        """
+        self._make_sure()
+        rows = await self.read(sql, values)
+        self._make_sure()
+        return rows
+
+    def _make_sure(self) -> None:
+        was_there, self._is_there = self._is_there, _files_at(self._path) == self._files
+        if self._is_there:
+            return
+        if was_there:
+            told = f"{self._path} or its log was deleted or replaced: put it back, or restart OMEN"
+            log.error("delivery_file_refused", error=told)
+        raise _unusable()
 
 
 @asynccontextmanager
@@ -93,6 +113,7 @@ async def open_delivery_file(path: Path) -> AsyncIterator[DeliveryFile]:
     async with aiosqlite.connect(path, isolation_level=None) as database:  # each statement commits by itself
         with _readable(path):
             await _prepare(database)
+        database.text_factory = _text
         yield DeliveryFile(path, database)
 
 
@@ -110,9 +131,30 @@ def kept(path: Path, table: str, sql: str, read: Callable[[Rows], T]) -> T:
         _readable(path),
         closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as database,
     ):
+        database.text_factory = _text
         _check_version(database.execute("PRAGMA user_version").fetchone()[0])
         is_made = database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         return read(database.execute(sql).fetchall() if is_made else [])
+
+
+def _files_at(path: Path) -> list[tuple[int, int]]:
+    """Which files have the names of the database and of its log; commits are in the log first."""
+    found = []
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            about = each.stat()
+            found.append((about.st_dev, about.st_ino))
+    return found
+
+
+def _text(stored: bytes) -> str:
+    """Garbled, it costs itself, and not the rows around it."""
+    return stored.decode(errors="replace")
+
+
+def _unusable() -> ContractError:
+    message = "delivery.db cannot be used now"
+    return ContractError(Reason.LEDGER_UNAVAILABLE, message, retry_delay_s=RETRY_DELAY_S)
 
 
 async def _prepare(database: aiosqlite.Connection) -> None:
