@@ -7,17 +7,21 @@
 
 RiskCast settles a rejection before OMEN hears of it, so a crash in between leaves none here: of what RiskCast says it
 rejected, `unknown` tells delivery what to send again. What was dropped is redriven when its position is picked.
+
+Of a partition that was pruned nothing can be sent again: what it leaves is dropped, and is not redriven any more.
 """
 
 import asyncio
 import enum
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from contract.coverage import Coverage
 from contract.errors import timestamp
@@ -26,6 +30,7 @@ from ledger.positions import RECORD_INDEX_MAX, sequence_of
 from omen.v1.signal_service_pb2 import ItemError
 from omen_server.appends import Place, place_of
 from omen_server.delivery_file import DeliveryFile, Rows
+from omen_server.journal import partition_pruned
 
 OnRedrive = Callable[[Sequence[Position]], None]
 
@@ -51,9 +56,11 @@ REDRIVE = f"""UPDATE dead_letters SET redrive_requested_at = coalesce(redrive_re
 DROP = f"""UPDATE dead_letters SET redrive_requested_at = NULL, drop_reason = ?, dropped_at = ?
     WHERE dropped_at IS NULL AND {{picked}} RETURNING {POSITION}"""
 
-LIST = f"""SELECT number, {POSITION}, rejection, attempt_count, first_rejected_at, last_rejected_at,
+LIST = f"""SELECT number, {POSITION}, reason, rejection, attempt_count, first_rejected_at, last_rejected_at,
         redrive_requested_at, drop_reason, dropped_at
     FROM dead_letters WHERE number > ? AND {{picked}} ORDER BY number LIMIT ?"""
+
+UNREADABLE = "delivery.db cannot tell any more what RiskCast said of it"
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +106,11 @@ class LetterFilter:
     reason: str = ""
     partition: str = ""
 
+    @property
+    def partitions(self) -> set[str]:
+        """Those that it names."""
+        return {partition for partition, _, _ in self.positions or ()} | ({self.partition} if self.partition else set())
+
 
 class DeadLetters:
     """All on one event loop. A change is on disk before its method returns, and is made though the caller leaves.
@@ -112,6 +124,8 @@ class DeadLetters:
         self._counts: dict[str, int] = dict.fromkeys(LetterState, 0)
         self._redriving: set[Place] = set()
         self._followers: list[OnRedrive] = []
+        self._pruned: dict[str, str] = {}  # each partition with why its dead letters are dropped
+        self._unreadable: set[int] = set()
         self._changing = asyncio.Lock()
         self._note(rows)
 
@@ -147,6 +161,22 @@ class DeadLetters:
         states = self._states.get(segment_id, {})
         return Coverage.of(index for index, state in states.items() if state is LetterState.DROPPED)
 
+    def kept_count(self, segment_ids: Iterable[bytes]) -> int:
+        """How many of these segments nobody has given up."""
+        states = (state for id_ in segment_ids for state in self._states.get(id_, {}).values())
+        return sum(state is not LetterState.DROPPED for state in states)
+
+    @asynccontextmanager
+    async def pruning(self, partition: str, reason: str, at: datetime) -> AsyncIterator[None]:
+        """Within, no dead letter changes; left without an error, those of the partition are given up for good.
+
+        Not to be cancelled. What the disk refuses then happens when it is said once more.
+        """
+        async with self._changing:
+            yield
+            self._pruned[partition] = reason
+            await self._bury(partition, at)
+
     def follow(self, on_redrive: OnRedrive) -> None:
         """From now on call `on_redrive` with what is to be sent again, once for each redrive that is asked for."""
         self._followers.append(on_redrive)
@@ -161,7 +191,10 @@ class DeadLetters:
             await asyncio.shield(self._resolve(known))
 
     async def redrive(self, picked: LetterFilter, at: datetime) -> int:
-        """Send these again; how many are being sent. What was given up only where its position is picked."""
+        """Send these again; how many are being sent. What was given up only where its position is picked.
+
+        Raises ContractError PARTITION_PRUNED when a partition is named whose records were removed.
+        """
         return await asyncio.shield(self._redrive(picked, at))
 
     async def drop(self, picked: LetterFilter, reason: str, at: datetime) -> int:
@@ -171,13 +204,21 @@ class DeadLetters:
     async def page(self, picked: LetterFilter, after: int, limit: int) -> list[DeadLetter]:
         """The first so many behind that number."""
         condition, values = _condition(picked)
-        return list(map(_letter, await self._file.execute(LIST.format(picked=condition), (after, *values, limit))))
+        return list(map(self._letter, await self._file.read(LIST.format(picked=condition), (after, *values, limit))))
+
+    def note_unreadable(self, number: int) -> None:
+        """Of this one delivery.db cannot tell everything any more. Logged once."""
+        if number not in self._unreadable:
+            self._unreadable.add(number)
+            log.error("dead_letter_unreadable", number=number)
 
     async def _record(self, rejected: list[Rejected]) -> None:
         async with self._changing:
             for start in range(0, len(rejected), ROWS_PER_STATEMENT):
                 part = [_values(each) for each in rejected[start : start + ROWS_PER_STATEMENT]]
                 self._note(await self._file.execute(RECORD.format(rows=_marks(part)), _flat(part)))
+            for partition in self._pruned.keys() & {each.position.partition for each in rejected}:  # sent before that
+                await self._bury(partition, rejected[-1].at)
 
     async def _resolve(self, places: list[Place]) -> None:
         async with self._changing:
@@ -193,6 +234,8 @@ class DeadLetters:
         if picked.positions is None:
             condition = f"dropped_at IS NULL AND {condition}"
         async with self._changing:
+            if gone := self._pruned.keys() & picked.partitions:
+                raise partition_pruned(min(gone))
             rows = await self._file.execute(REDRIVE.format(picked=condition), (_microseconds(at), *values))
             asked = [position for row in rows if place_of(position := _position(row)) not in self._redriving]
             for position in asked:
@@ -204,15 +247,31 @@ class DeadLetters:
         return len(rows)
 
     async def _drop(self, picked: LetterFilter, reason: str, at: datetime) -> int:
-        condition, values = _condition(picked)
         async with self._changing:
-            rows = await self._file.execute(DROP.format(picked=condition), (reason, _microseconds(at), *values))
-            dropped = [_position(row) for row in rows]
-            for position in dropped:
-                self._set(place_of(position), LetterState.DROPPED)
+            return await self._give_up(picked, reason, at)
+
+    async def _bury(self, partition: str, at: datetime) -> None:
+        if self._counts[LetterState.DROPPED] < len(self):
+            await self._give_up(LetterFilter(partition=partition), self._pruned[partition], at)
+
+    async def _give_up(self, picked: LetterFilter, reason: str, at: datetime) -> int:
+        condition, values = _condition(picked)
+        rows = await self._file.execute(DROP.format(picked=condition), (reason, _microseconds(at), *values))
+        dropped = [_position(row) for row in rows]
+        for position in dropped:
+            self._set(place_of(position), LetterState.DROPPED)
         if dropped:
             log.warning("dead_letters_dropped", count=len(dropped), records=_named(dropped), reason=reason)
         return len(dropped)
+
+    def _letter(self, row: Sequence[Any]) -> DeadLetter:
+        number, partition, segment_id, ordinal, index, reason, blob, *rest = row
+        try:
+            rejection = ItemError.FromString(blob)
+        except DecodeError:
+            self.note_unreadable(number)
+            rejection = ItemError(reason=reason, message=UNREADABLE)
+        return DeadLetter(number, _position((partition, segment_id, ordinal, index)), rejection, *rest)
 
     def _note(self, rows: Rows) -> None:
         for segment_id, index, redrive_requested_at, dropped_at in rows:
@@ -281,12 +340,6 @@ def _flat(rows: Iterable[tuple[object, ...]]) -> list[object]:
 def _position(place: Sequence[Any]) -> Position:
     partition, segment_id, ordinal, index = place
     return Position(partition, segment_id, sequence_of(ordinal, index))
-
-
-def _letter(row: Sequence[Any]) -> DeadLetter:
-    number, partition, segment_id, ordinal, index, rejection, *rest = row
-    place = partition, segment_id, ordinal, index
-    return DeadLetter(number, _position(place), ItemError.FromString(rejection), *rest)
 
 
 def _named(positions: Sequence[Position]) -> list[str]:

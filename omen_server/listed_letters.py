@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from contract.pages import READ_AT_ONCE, PageBytes, key_of_token, not_a_token, page_token
-from ledger import LedgerReader
+from ledger import LedgerReader, Record
 from omen.v1.delivery_service_pb2 import DeadLetter as LetterMessage
-from omen.v1.ledger_record_pb2 import LedgerRecord
-from omen_server.dead_letters import DeadLetter, DeadLetters, LetterFilter
+from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
+from omen.v1.signal_service_pb2 import ItemError
+from omen_server.dead_letters import UNREADABLE, DeadLetter, DeadLetters, LetterFilter
 from omen_server.journal import Journal
 from omen_server.records import ledger_position, ledger_record
 from omen_server.stored_signals import read_each
@@ -26,7 +27,7 @@ async def listed_letters(
     """
     found = await letters.page(picked, after, size + 1)
     reader = await journal.read(lambda ledger: ledger.reader())
-    page = await asyncio.to_thread(_fitting, reader, journal.ledger_id, found[:size])
+    page = await asyncio.to_thread(_fitting, letters, reader, journal.ledger_id, found[:size])
     return page, found[len(page) - 1].number if len(page) < len(found) else 0
 
 
@@ -47,28 +48,39 @@ def _named(picked: LetterFilter) -> str:
     return f"ListDeadLetters {picked}"
 
 
-def _fitting(reader: LedgerReader, ledger_id: str, letters: Sequence[DeadLetter]) -> list[LetterMessage]:
+def _fitting(
+    letters: DeadLetters, reader: LedgerReader, ledger_id: str, found: Sequence[DeadLetter]
+) -> list[LetterMessage]:
     """As many as fit into a page. Reads files: on a thread."""
     page: list[LetterMessage] = []
     held = PageBytes()
-    for message in _messages(reader, ledger_id, letters):
+    for message in _messages(letters, reader, ledger_id, found):
         if not held.take(message.ByteSize()):
             break
         page.append(message)
     return page
 
 
-def _messages(reader: LedgerReader, ledger_id: str, letters: Sequence[DeadLetter]) -> Iterator[LetterMessage]:
-    for start in range(0, len(letters), READ_AT_ONCE):
-        part = letters[start : start + READ_AT_ONCE]
+def _messages(
+    letters: DeadLetters, reader: LedgerReader, ledger_id: str, found: Sequence[DeadLetter]
+) -> Iterator[LetterMessage]:
+    for start in range(0, len(found), READ_AT_ONCE):
+        part = found[start : start + READ_AT_ONCE]
         records = dict(read_each(reader, [letter.position for letter in part]))
         for letter in part:
-            record = records[letter.position]
-            # Of a ledger that was restored from an older copy, another file may have the name.
-            if record is not None and record.position == letter.position:
-                yield _message(letter, ledger_record(ledger_id, record))
-            else:
-                yield _message(letter, LedgerRecord(position=ledger_position(ledger_id, letter.position)))
+            try:
+                yield _message(letter, _record(ledger_id, letter, records[letter.position]))
+            except ValueError:  # a number that is none of ours: it costs itself, and not the page
+                letters.note_unreadable(letter.number)
+                place = LedgerPosition(ledger_id=ledger_id, partition=letter.position.partition)
+                yield LetterMessage(record=LedgerRecord(position=place), rejection=ItemError(message=UNREADABLE))
+
+
+def _record(ledger_id: str, letter: DeadLetter, maybe_record: Record | None) -> LedgerRecord:
+    # Of a ledger that was restored from an older copy, another file may have the name.
+    if maybe_record is not None and maybe_record.position == letter.position:
+        return ledger_record(ledger_id, maybe_record)
+    return LedgerRecord(position=ledger_position(ledger_id, letter.position))
 
 
 def _message(letter: DeadLetter, record: LedgerRecord) -> LetterMessage:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from contract.errors import Reason
 from contract.limits import PAGE_BYTES_MAX
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1.ledger_record_pb2 import LedgerPosition
+from omen_server.dead_letters import UNREADABLE
 from tests.ledger.faults import flip_byte, segment_of
 from tests.omen_server.letters import ERROR, NO, drop, ids, listed, page, redrive
 from tests.omen_server.running import Omen, closed_port, event, omen, refusal
@@ -71,9 +73,9 @@ async def test_a_record_that_cannot_be_read_any_more_is_listed_without_its_event
     assert (other.record.position, bool(other.record.event)) == (intact, True)
 
 
-def of_another_file(ledger: Path) -> None:
+def changed(ledger: Path, statement: str) -> None:
     with closing(sqlite3.connect(ledger / "delivery.db")) as connection, connection:
-        connection.execute("UPDATE dead_letters SET segment_id = zeroblob(16)")
+        connection.execute(statement)
 
 
 async def test_a_dead_letter_of_a_file_that_the_ledger_has_no_longer_is_not_shown_with_what_has_its_name_now(
@@ -81,11 +83,42 @@ async def test_a_dead_letter_of_a_file_that_the_ledger_has_no_longer_is_not_show
 ) -> None:
     async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
         [position] = await rejected(server, 1)
-    of_another_file(tmp_path)
+    changed(tmp_path, "UPDATE dead_letters SET segment_id = zeroblob(16)")
     async with omen(tmp_path, closed_port()) as server:
         [letter] = await listed(server)
         assert (letter.record.position.sequence, letter.record.event) == (position.sequence, b"")
         assert await redrive(server, partition=position.partition) == 1
+
+
+@pytest.mark.parametrize(
+    "garbling",
+    [
+        "rejection = x'ffff'",
+        "attempt_count = -1",
+        "attempt_count = 1 << 40",
+        "last_rejected_at = 9223372036854775807",
+        "record_index = -5",
+        "segment_ordinal = -5",
+        "segment_ordinal = 1 << 60",
+        "partition = CAST(x'ffff2026' AS TEXT)",
+        "drop_reason = CAST(x'ff' AS TEXT), dropped_at = 1",
+    ],
+)
+async def test_a_row_that_cannot_be_read_any_more_costs_itself_and_not_the_page(tmp_path: Path, garbling: str) -> None:
+    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
+        positions = await rejected(server, 1, 2, 3)
+    changed(tmp_path, f"UPDATE dead_letters SET {garbling} WHERE number = 2")
+    with capture_logs() as lines:
+        async with omen(tmp_path, closed_port()) as server:
+            first, garbled, third = await listed(server)
+            assert list(await listed(server)) == [first, garbled, third]
+    assert [first.record.position, third.record.position] == [positions[0], positions[2]]
+    assert first.rejection == third.rejection == ERROR
+    if garbled.rejection != ERROR:
+        assert garbled.rejection.message == UNREADABLE
+        assert [line["number"] for line in lines if line["event"] == "dead_letter_unreadable"] == [2]
+    else:
+        assert "AS TEXT" in garbling
 
 
 @pytest.mark.parametrize(

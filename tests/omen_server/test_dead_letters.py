@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from ledger.positions import sequence_of
 from omen.v1.signal_service_pb2 import FieldViolation, ItemError
 from omen_server.appends import place_of
 from omen_server.dead_letters import DeadLetter, DeadLetters, LetterFilter, Rejected
-from omen_server.delivery_file import DeliveryFileUnreadable, open_delivery_file
+from omen_server.delivery_file import DeliveryFile, DeliveryFileUnreadable, Rows, open_delivery_file
 from omen_server.pause import PauseSwitch, kept_pause
 
 DAY = "2026-01-29"
@@ -223,6 +223,119 @@ async def test_whoever_leaves_meanwhile_leaves_file_and_memory_saying_the_same(t
         await now.rejected(2)  # behind it
         assert await now.indexes() == [1, 2]
         assert dict(now.letters.counts) == {"waiting": 2, "redriving": 0, "dropped": 0}
+
+
+async def test_a_redrive_is_made_though_whoever_asked_leaves(tmp_path: Path) -> None:
+    told: list[Sequence[Position]] = []
+    async with opened(tmp_path) as now:
+        await now.rejected(1)
+        now.letters.follow(told.append)
+        asking = asyncio.create_task(now.letters.redrive(EVERY_DAY, NOON))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await now.rejected(2)  # behind it
+        assert told == [[position(1)]]
+        assert dict(now.letters.counts) == {"waiting": 1, "redriving": 1, "dropped": 0}
+
+
+async def test_what_a_pruned_day_leaves_is_given_up_for_that_reason_and_never_sent_again(tmp_path: Path) -> None:
+    other_day = position(1, segment_id=OTHER, partition=f"{DAY}-late")
+    async with opened(tmp_path) as now:
+        await now.rejected(1, 2, 3)
+        await now.letters.record([Rejected(other_day, BAD, NOON)])
+        await now.letters.drop(at(position(1)), "a test signal", NOON)
+        await now.letters.redrive(at(position(2)), NOON)
+        assert now.letters.kept_count([SEGMENT]) == 2
+        async with now.letters.pruning(DAY, "it was pruned", NOON):
+            redriving = asyncio.create_task(now.letters.redrive(at(position(3)), NOON))  # in that very moment
+        with pytest.raises(ContractError) as caught:
+            await redriving
+        assert (caught.value.reason, caught.value.metadata["partition"]) == (Reason.PARTITION_PRUNED, DAY)
+        with pytest.raises(ContractError):
+            await now.letters.redrive(EVERY_DAY, NOON)
+        await now.rejected(2, 4)  # sent before
+        assert await now.letters.redrive(LetterFilter(reason="INVALID_SIGNAL"), NOON) == 1
+        assert list(now.letters.redriving) == [place_of(other_day)]
+    async with opened(tmp_path) as now:
+        told = [letter.drop_reason for letter in await now.listed(EVERY_DAY)]
+        assert told == ["a test signal", *["it was pruned"] * 3]
+        assert now.letters.kept_count([SEGMENT]) == 0
+
+
+async def test_what_is_not_pruned_in_the_end_keeps_its_dead_letters(tmp_path: Path) -> None:
+    async with opened(tmp_path) as now:
+        await now.rejected(1)
+        with pytest.raises(OSError, match="no disk"):
+            async with now.letters.pruning(DAY, "it was pruned", NOON):
+                raise OSError("no disk")
+        assert await now.letters.redrive(EVERY_DAY, NOON) == 1
+
+
+def deleted(path: Path) -> None:
+    for each in (path, log_of(path)):
+        each.unlink()
+
+
+def replaced(path: Path) -> None:
+    path.with_name("another").write_bytes(path.read_bytes())
+    path.with_name("another").replace(path)
+
+
+def without_its_log(path: Path) -> None:
+    log_of(path).unlink()
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+@pytest.mark.parametrize("spoil", [deleted, replaced, without_its_log])
+async def test_what_a_restart_would_not_find_is_refused_and_said_once(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "delivery.db"
+    async with opened(tmp_path) as now:
+        await now.rejected(1)
+        spoil(path)
+        with capture_logs() as lines:
+            for change in (now.rejected(2), now.letters.drop(EVERY_DAY, "x", NOON), now.pause.pause("why", NOON)):
+                with pytest.raises(ContractError, match=r"delivery\.db cannot be used now") as caught:
+                    await change
+                assert (caught.value.reason, caught.value.retry_delay_s) == (Reason.LEDGER_UNAVAILABLE, 5.0)
+        assert [line["event"] for line in lines] == ["delivery_file_refused"]
+        assert str(path) in lines[0]["error"]
+        assert now.pause.current is None
+        assert [(letter.position, letter.drop_reason) for letter in await now.listed()] == [(position(1), "")]
+
+
+async def test_a_file_that_is_put_back_takes_changes_again(tmp_path: Path) -> None:
+    path = tmp_path / "delivery.db"
+    async with opened(tmp_path) as now:
+        path.rename(tmp_path / "away")
+        with pytest.raises(ContractError):
+            await now.rejected(1)
+        (tmp_path / "away").rename(path)
+        await now.rejected(1)
+    async with opened(tmp_path) as now:
+        assert await now.indexes() == [1]
+
+
+async def test_nothing_is_confirmed_that_went_into_a_file_that_was_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = DeliveryFile.read
+
+    async def deleted_behind(file: DeliveryFile, query: str, values: Sequence[object] = ()) -> Rows:
+        deleted(tmp_path / "delivery.db")
+        return await real(file, query, values)
+
+    async with opened(tmp_path) as now:
+        monkeypatch.setattr(DeliveryFile, "read", deleted_behind)
+        with pytest.raises(ContractError):
+            await now.rejected(1)
+        assert len(now.letters) == 0
 
 
 async def test_a_file_from_before_dead_letters_keeps_its_pause(tmp_path: Path) -> None:
