@@ -42,6 +42,7 @@ from omen_server.services.pipeline import PipelineService
 from omen_server.services.signals import SignalService
 from omen_server.services.stats import StatsService
 from omen_server.settings import OmenSettings
+from omen_server.settlement import Settlement
 from omen_server.signal_index import SignalIndex, open_signal_index
 from omen_server.stored_signals import StoredSignals
 from omen_server.waiting import WaitingRoom
@@ -77,9 +78,12 @@ async def serve(settings: OmenSettings, stop: asyncio.Event, on_ready: Callable[
     ):
         pause, letters = await PauseSwitch.of(delivery_file), await DeadLetters.of(delivery_file)
         recent = RecentSignals()
-        delivery = delivery_of(settings, journal, index, GrpcLine(riskcast), recent, pause, letters, metrics.delivery)
+        line = GrpcLine(riskcast)
+        delivery = delivery_of(settings, journal, index, line, recent, pause, letters, metrics.delivery)
         await delivery.survey()
-        retention = Retention(journal, index, delivery, ReconcileServiceStub(riskcast))
+        settlement = Settlement(journal, letters, ReconcileServiceStub(riskcast), line)
+        retention = Retention(journal, index, delivery, letters, settlement, now=utc_now)
+        await retention.survey()
         parts = Parts(journal, index, recent, delivery, pause, letters, retention)
         await watch(metrics, parts)
         async with (

@@ -43,6 +43,17 @@ async def beside(*coroutines: Coroutine[Any, Any, object]) -> AsyncIterator[None
         raise failures.exceptions[0] from None
 
 
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What it gives. Whoever is cancelled meanwhile waits for its end all the same, and is not told how it ended."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        task.exception()  # or asyncio would complain that nobody asked
+        raise
+
+
 async def answered_in_order(
     requests: AsyncIterator[Q], answer: Callable[[Q], Coroutine[Any, Any, T]], at_once: int
 ) -> AsyncIterator[T]:
