@@ -342,7 +342,7 @@ class DeadLetter(_message.Message):
 
     @_builtins.property
     def rejection(self) -> _signal_service_pb2.ItemError:
-        """Why it was rejected. Output only."""
+        """Why it was rejected; the message says so where that cannot be read any more. Output only."""
 
     @_builtins.property
     def first_rejected_at(self) -> _timestamp_pb2.Timestamp:

@@ -114,7 +114,8 @@ class DeliveryServiceServicer:
     def RedriveDeadLetters(self, request, context):
         """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
         was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
-        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
+        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), NOT_FOUND (PARTITION_PRUNED: the filter names a partition
+        whose records were removed), UNAVAILABLE (LEDGER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

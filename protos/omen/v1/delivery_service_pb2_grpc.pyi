@@ -54,7 +54,8 @@ class DeliveryServiceStub:
     RedriveDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.RedriveDeadLettersRequest, _delivery_service_pb2.RedriveDeadLettersResponse]
     """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
     was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
-    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
+    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), NOT_FOUND (PARTITION_PRUNED: the filter names a partition
+    whose records were removed), UNAVAILABLE (LEDGER_UNAVAILABLE).
     """
     DropDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.DropDeadLettersRequest, _delivery_service_pb2.DropDeadLettersResponse]
     """Gives dead letters up, for a reason that is kept: RiskCast's Reconcile then does without them. Those that are being
@@ -88,7 +89,8 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     RedriveDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.RedriveDeadLettersRequest, _delivery_service_pb2.RedriveDeadLettersResponse]  # type: ignore[assignment]
     """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
     was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
-    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
+    INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), NOT_FOUND (PARTITION_PRUNED: the filter names a partition
+    whose records were removed), UNAVAILABLE (LEDGER_UNAVAILABLE).
     """
     DropDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.DropDeadLettersRequest, _delivery_service_pb2.DropDeadLettersResponse]  # type: ignore[assignment]
     """Gives dead letters up, for a reason that is kept: RiskCast's Reconcile then does without them. Those that are being
@@ -149,7 +151,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delivery_service_pb2.RedriveDeadLettersResponse, _abc.Awaitable[_delivery_service_pb2.RedriveDeadLettersResponse]]:
         """Sends dead letters once more; what RiskCast then takes is one no longer, what it rejects again is one as before. What
         was given up is sent only when its position is named, and is given up no longer. Scope delivery.admin.
-        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), UNAVAILABLE (LEDGER_UNAVAILABLE).
+        INVALID_ARGUMENT (INVALID_SIGNAL: an empty or bad filter), NOT_FOUND (PARTITION_PRUNED: the filter names a partition
+        whose records were removed), UNAVAILABLE (LEDGER_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod

@@ -542,8 +542,8 @@ class PrunePartitionRequest(_message.Message):
     apply: _builtins.bool
     """Remove the records. Optional; without it nothing is changed."""
     unsettled_reason: _builtins.str
-    """Why they are given up though RiskCast may not have settled them; logged. Optional; RiskCast is asked when empty. At
-    most 500 characters.
+    """Why they are given up though RiskCast may not have settled them; logged, and kept with the dead letters, which are
+    dropped then. Optional; RiskCast is asked when empty. At most 500 characters.
     """
     def __init__(
         self,

@@ -127,10 +127,10 @@ class LedgerServiceServicer:
     def PrunePartition(self, request, context):
         """Removes the records of a sealed partition for good, once RiskCast has settled all of them; the seal stays. Unless
         told to apply, it only says whether that may be done. Scope ledger.admin.
-        Applied, it re-reads every byte first: allow a few seconds for a GB. Repeating it changes nothing.
+        Applied, it re-reads every byte first: allow a few seconds for a GB. Repeating it does what is left to do.
         INVALID_ARGUMENT (INVALID_SIGNAL), NOT_FOUND (PARTITION_NOT_FOUND), FAILED_PRECONDITION (NOT_SEALED, NOT_SETTLED:
-        RiskCast's last Reconcile of it does not say COMPLETED since it was sealed, with the same counts, or RiskCast cannot be
-        asked), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo).
+        RiskCast's last Reconcile of it does not say COMPLETED since it was sealed, with the same counts, RiskCast does not
+        count all of it as settled now or cannot be asked, or a dead letter of it is not dropped), DATA_LOSS (LEDGER_DAMAGED), UNAVAILABLE (LEDGER_UNAVAILABLE, LEDGER_FULL, with RetryInfo).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
