@@ -113,7 +113,7 @@ async def open_delivery_file(path: Path) -> AsyncIterator[DeliveryFile]:
     async with aiosqlite.connect(path, isolation_level=None) as database:  # each statement commits by itself
         with _readable(path):
             await _prepare(database)
-        database.text_factory = _text
+            database.text_factory = _text
         yield DeliveryFile(path, database)
 
 

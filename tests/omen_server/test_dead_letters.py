@@ -18,7 +18,7 @@ from ledger.positions import sequence_of
 from omen.v1.signal_service_pb2 import FieldViolation, ItemError
 from omen_server.appends import place_of
 from omen_server.dead_letters import DeadLetter, DeadLetters, LetterFilter, Rejected
-from omen_server.delivery_file import DeliveryFile, DeliveryFileUnreadable, Rows, open_delivery_file
+from omen_server.delivery_file import DeliveryFileUnreadable, open_delivery_file
 from omen_server.pause import PauseSwitch, kept_pause
 
 DAY = "2026-01-29"
@@ -273,71 +273,6 @@ async def test_what_is_not_pruned_in_the_end_keeps_its_dead_letters(tmp_path: Pa
         assert await now.letters.redrive(EVERY_DAY, NOON) == 1
 
 
-def deleted(path: Path) -> None:
-    for each in (path, log_of(path)):
-        each.unlink()
-
-
-def replaced(path: Path) -> None:
-    path.with_name("another").write_bytes(path.read_bytes())
-    path.with_name("another").replace(path)
-
-
-def without_its_log(path: Path) -> None:
-    log_of(path).unlink()
-
-
-def log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
-@pytest.mark.parametrize("spoil", [deleted, replaced, without_its_log])
-async def test_what_a_restart_would_not_find_is_refused_and_said_once(
-    tmp_path: Path, spoil: Callable[[Path], None]
-) -> None:
-    path = tmp_path / "delivery.db"
-    async with opened(tmp_path) as now:
-        await now.rejected(1)
-        spoil(path)
-        with capture_logs() as lines:
-            for change in (now.rejected(2), now.letters.drop(EVERY_DAY, "x", NOON), now.pause.pause("why", NOON)):
-                with pytest.raises(ContractError, match=r"delivery\.db cannot be used now") as caught:
-                    await change
-                assert (caught.value.reason, caught.value.retry_delay_s) == (Reason.LEDGER_UNAVAILABLE, 5.0)
-        assert [line["event"] for line in lines] == ["delivery_file_refused"]
-        assert str(path) in lines[0]["error"]
-        assert now.pause.current is None
-        assert [(letter.position, letter.drop_reason) for letter in await now.listed()] == [(position(1), "")]
-
-
-async def test_a_file_that_is_put_back_takes_changes_again(tmp_path: Path) -> None:
-    path = tmp_path / "delivery.db"
-    async with opened(tmp_path) as now:
-        path.rename(tmp_path / "away")
-        with pytest.raises(ContractError):
-            await now.rejected(1)
-        (tmp_path / "away").rename(path)
-        await now.rejected(1)
-    async with opened(tmp_path) as now:
-        assert await now.indexes() == [1]
-
-
-async def test_nothing_is_confirmed_that_went_into_a_file_that_was_deleted_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = DeliveryFile.read
-
-    async def deleted_behind(file: DeliveryFile, query: str, values: Sequence[object] = ()) -> Rows:
-        deleted(tmp_path / "delivery.db")
-        return await real(file, query, values)
-
-    async with opened(tmp_path) as now:
-        monkeypatch.setattr(DeliveryFile, "read", deleted_behind)
-        with pytest.raises(ContractError):
-            await now.rejected(1)
-        assert len(now.letters) == 0
-
-
 async def test_a_file_from_before_dead_letters_keeps_its_pause(tmp_path: Path) -> None:
     sql(tmp_path, "CREATE TABLE pause (id INTEGER PRIMARY KEY CHECK (id = 1), reason TEXT NOT NULL, paused_at TEXT)")
     sql(tmp_path, "INSERT INTO pause VALUES (1, 'maintenance', '2026-01-29T12:00:00+00:00')")
@@ -350,12 +285,6 @@ async def test_a_file_from_before_dead_letters_keeps_its_pause(tmp_path: Path) -
     async with opened(tmp_path) as now:
         assert now.pause.current is not None
         assert await now.indexes() == [1]
-
-
-async def test_commits_are_in_the_log_and_synced_before_anybody_is_told(tmp_path: Path) -> None:
-    async with open_delivery_file(tmp_path / "delivery.db") as file:
-        assert await file.execute("PRAGMA journal_mode") == [("wal",)]
-        assert await file.execute("PRAGMA synchronous") == [(2,)]
 
 
 def moved_aside(directory: Path) -> None:
