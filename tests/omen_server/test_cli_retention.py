@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer import BadParameter
 
-from omen_server.cli.retention import an_age
+from omen_server.cli.retention import an_age, has_ended
 from tests.omen_server.command import Ended, omen_command
 from tests.omen_server.days import AGES_AGO, DAY, write_days
 from tests.omen_server.running import Omen, closed_port, omen
@@ -76,3 +76,10 @@ def test_an_age_that_is_no_number_of_days_is_refused(age: str) -> None:
     assert an_age("90d") == timedelta(days=90)
     with pytest.raises(BadParameter, match="no number of days"):
         an_age(age)
+
+
+def test_a_day_is_as_old_as_its_end() -> None:
+    end = datetime(2026, 1, 30, tzinfo=UTC)
+    for partition in (DAY, f"{DAY}-late"):
+        assert has_ended(partition, end)
+        assert not has_ended(partition, end - timedelta(microseconds=1))

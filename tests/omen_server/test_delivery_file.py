@@ -1,5 +1,6 @@
 """delivery.db as a file: what is confirmed is found by the next start."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from structlog.testing import capture_logs
 
 from contract.errors import ContractError, Reason
 from omen_server.delivery_file import DeliveryFile, Rows, open_delivery_file
+from omen_server.pause import Pause, kept_pause
 from tests.omen_server.test_dead_letters import EVERY_DAY, NOON, opened, position
 
 
@@ -15,6 +17,17 @@ async def test_commits_are_in_the_log_and_synced_before_anybody_is_told(tmp_path
     async with open_delivery_file(tmp_path / "delivery.db") as file:
         assert await file.execute("PRAGMA journal_mode") == [("wal",)]
         assert await file.execute("PRAGMA synchronous") == [(2,)]
+
+
+async def test_a_pause_is_made_though_whoever_asked_leaves(tmp_path: Path) -> None:
+    async with opened(tmp_path) as now:
+        asking = asyncio.create_task(now.pause.pause("maintenance", NOON))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await now.rejected(1)  # behind it
+        assert now.pause.current == kept_pause(tmp_path / "delivery.db") == Pause("maintenance", NOON)
 
 
 def deleted(path: Path) -> None:
