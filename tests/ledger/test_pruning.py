@@ -10,6 +10,7 @@ import pytest
 
 from ledger import Damage, Ledger, LedgerDamaged, LedgerFull, LedgerReader, LedgerUnavailable, NotSealed
 from ledger import Pruned as PrunedAnswer
+from ledger.checking.verify import Verified
 from ledger.errors import LedgerClosed
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
@@ -131,6 +132,18 @@ def test_a_closed_ledger_prunes_nothing(due: Ledger) -> None:
     due.close()
     with pytest.raises(LedgerClosed):
         pruned(due)
+
+
+def test_after_its_lock_was_deleted_it_removes_nothing(due: Ledger, directory: Path) -> None:
+    due.seal(TODAY)
+    steps = due.prune(TODAY)
+    while not isinstance(next(steps), Verified):
+        pass
+    (directory / "LOCK").unlink()
+    before = {path: path.read_bytes() for path in (directory / TODAY).glob("*.log")}
+    with pytest.raises(LedgerUnavailable):
+        list(steps)
+    assert {path: path.read_bytes() for path in (directory / TODAY).glob("*.log")} == before
 
 
 def test_without_space_for_the_new_seal_nothing_is_changed_and_the_ledger_goes_on(
