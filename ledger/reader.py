@@ -1,6 +1,6 @@
 """Reading: never past the durable mark, stepping over damage and naming it. Beside the writer, in any process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -84,7 +84,8 @@ class LedgerReader:
         first = max(from_sequence, _FIRST_SEQUENCE)
         ordinal, index = first >> 32, max(first & RECORD_INDEX_MAX, 1)
         while self._maybe_segment(partition, ordinal):
-            yield from self._segment_records(partition, ordinal, index)
+            if not (yield from self._segment_records(partition, ordinal, index)):
+                return
             ordinal, index = ordinal + 1, 1
 
     def emitted(self, first: int, before: int, lateness: Lateness) -> Iterator[Record]:
@@ -113,8 +114,10 @@ class LedgerReader:
             info = self._maybe_segment(partition, ordinal)
             if info is None:
                 return
-            if self._may_hold_emitted(info, first, before):
+            if self._may_hold_emitted(info, first, before) and not (
                 yield from self._segment_records(partition, ordinal, 1)
+            ):
+                return
 
     def _may_hold_emitted(self, info: SegmentInfo, first: int, before: int) -> bool:
         """Only a FOOTER can exclude it."""
@@ -127,7 +130,9 @@ class LedgerReader:
         low, high = footer.emitted_at_min, footer.emitted_at_max
         return low is not None and high is not None and low < before and first <= high
 
-    def _segment_records(self, partition: str, ordinal: int, from_index: int) -> Iterator[Record]:
+    def _segment_records(self, partition: str, ordinal: int, from_index: int) -> Generator[Record, None, bool]:
+        """Whether it was complete when its end was reached. What came into it later is left out, and so must be what
+        came behind it."""
         cursor = self.segment_cursor(partition, ordinal, from_index)
         is_complete = False
         while True:
@@ -136,7 +141,7 @@ class LedgerReader:
             batch = cursor.read(_STRIDE_RECORDS, _STRIDE_BYTES)
             yield from batch
             if not batch and (is_complete or self._maybe_segment(partition, ordinal + 1) is None):
-                return
+                return is_complete
 
     def _maybe_segment(self, partition: str, ordinal: int) -> SegmentInfo | None:
         try:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger import Ledger, LedgerDamaged, LedgerReader, SegmentState
+from ledger import Lateness, Ledger, LedgerDamaged, LedgerReader, SegmentInfo, SegmentState
 from ledger.positions import IndexRange
 from ledger.reading.damage import DamageNotes
+from ledger.times import microseconds_of
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.faults import (
     NOON,
@@ -288,3 +289,31 @@ def test_any_record_of_a_live_segment_is_read_without_what_lies_before_it(open_l
         ]
         assert disk.bytes_read < 3 * 1024 * 1024
     assert list(ledger.reader().ranges(TODAY, 1, [(1301, 1400)])) == []
+
+
+@pytest.mark.parametrize("looks", range(1, 8))
+@pytest.mark.parametrize("how", ["records", "emitted"])
+def test_whenever_a_segment_is_filled_and_followed_by_another_a_reader_leaves_no_gap(
+    open_ledger: OpenLedger, monkeypatch: pytest.MonkeyPatch, looks: int, how: str
+) -> None:
+    """The writer goes on after so many of the looks that a reader takes at what comes next."""
+    answers = Answers()
+    ledger = open_ledger(answers, segment_records_max=4)
+    append_each(ledger, answers, [b"1", b"2"])
+    reader, taken = ledger.reader(), 0
+    look = reader._maybe_segment
+
+    def look_and_be_overtaken(partition: str, ordinal: int) -> SegmentInfo | None:
+        nonlocal taken
+        found = look(partition, ordinal)
+        taken += 1
+        if taken == looks:
+            append_each(ledger, answers, [b"3", b"4", b"5", b"6"])
+        return found
+
+    monkeypatch.setattr(reader, "_maybe_segment", look_and_be_overtaken)
+    day = microseconds_of(NOON)
+    records = reader.records(TODAY) if how == "records" else reader.emitted(day, day + 1, Lateness.BOTH)
+    read = [record.payload for record in records]
+    assert read == [b"1", b"2", b"3", b"4", b"5", b"6"][: len(read)]
+    assert len(read) >= 2

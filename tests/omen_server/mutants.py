@@ -48,7 +48,7 @@ MUTANTS: Mutants = {
         (APPENDS, "            twin.answer(repeated(answer))\n", "            twin.answer(answer)\n"),
     ),
     "conflict swallowed": (  # neither emitted again nor told
-        (SETTLING, "        requests = [self._emit_again(record, wide) for record, wide in again]\n",
+        (SETTLING, "        requests = [self._emit_again(*each) for each in again if not await self._is_emitted_again(*each)]\n",
                    "        requests: list[Request] = []\n"),
     ),
     "old records starve new ones": (
@@ -65,7 +65,7 @@ MUTANTS: Mutants = {
         (BREAKER, "    (State.CLOSED, Event.FAILED_TOO_OFTEN): State.OPEN,\n",
                   "    (State.CLOSED, Event.FAILED_TOO_OFTEN): State.CLOSED,\n"),
         (CONTACT, "        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter,"
-                  " max(delay_s, broken.retry_delay_s)))\n",
+                  " max(delay_s, asked_for_s)))\n",
                   "        await asyncio.sleep(max(0.1, delay_s))\n"),
     ),
     "newest records taken for others": (  # of a segment, the next one's
