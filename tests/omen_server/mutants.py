@@ -48,7 +48,8 @@ MUTANTS: Mutants = {
         (APPENDS, "            twin.answer(repeated(answer))\n", "            twin.answer(answer)\n"),
     ),
     "conflict swallowed": (  # neither emitted again nor told
-        (SETTLING, "        requests = [self._emit_again(*each) for each in again if not await self._is_emitted_again(*each)]\n",
+        (SETTLING, "        requests = [self._emit_again(*each) for each in again"
+                   " if not await self._is_emitted_again(*each)]\n",
                    "        requests: list[Request] = []\n"),
     ),
     "old records starve new ones": (
