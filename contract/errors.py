@@ -6,7 +6,7 @@ back. docs/errors.md tells callers what to do about each reason.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -20,6 +20,8 @@ from contract.reasons import Reason as Reason
 from contract.versions import SCHEMA_MAJOR_MAX
 from omen.v1.signal_service_pb2 import FieldViolation, ItemError
 from riskcast.v1.ingest_service_pb2 import DuplicateSignal
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 ORIGINAL_ACK_KEY = "original-ack-id"
@@ -224,6 +226,5 @@ def timestamp(at: datetime) -> Timestamp:
     """Raises ValueError for a time without a zone: protobuf would take it for UTC in silence."""
     if at.tzinfo is None:
         raise ValueError("a time needs a time zone")
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp
+    since = at - EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)

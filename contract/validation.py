@@ -6,7 +6,7 @@ The tables say what the comments of the .proto files say; the numbers are in `li
 import functools
 import re
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from contract.checks import (
     REQUIRED,
@@ -20,6 +20,7 @@ from contract.checks import (
     pattern,
     right_if,
 )
+from contract.errors import EPOCH as EPOCH
 from contract.errors import Violation as Violation
 from contract.errors import (
     invalid_observation,
@@ -50,7 +51,6 @@ from omen.v1.signal_event_pb2 import SignalEvent
 
 VERSION = r"[1-9][0-9]{0,5}\.[0-9]{1,6}\.[0-9]{1,6}"
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-EPOCH = datetime.fromtimestamp(0, UTC)
 PARTITION = r"20[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:-late)?"
 
 

@@ -29,6 +29,8 @@ from serving.telemetry.traces import current_traceparent
 
 TRACEPARENT_BYTES_MAX = 64  # the current one is of the version that has 55, and its field has a head
 
+WAITS = frozenset(pb.WaitFor.values())
+
 DERIVED = ("signal_id", "deterministic_trace_id")  # from source_event_id, input_event_hash and ruleset_version
 
 log = structlog.get_logger(__name__)
@@ -46,7 +48,7 @@ def wait_of(wait_for: "pb.WaitFor.ValueType", delivery_timeout: Duration | None)
 
     Raises ContractError: INVALID_SIGNAL.
     """
-    if wait_for not in pb.WaitFor.values():
+    if wait_for not in WAITS:
         raise invalid_signal([Violation("wait_for", "must be one of those that this server knows")])
     asked = Wait()
     if delivery_timeout is not None:
