@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import grpc
+import structlog
 
 from contract.checks import placed, text
 from contract.errors import invalid_signal, timestamp
@@ -21,6 +22,8 @@ from omen_server.listed_letters import listed_letters, number_of_token, token_of
 from omen_server.pause import PauseSwitch
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+log = structlog.get_logger(__name__)
 
 CHECK_REASON = text(OPERATOR_REASON_CHARS_MAX, least=1)
 
@@ -71,12 +74,16 @@ class DeliveryService(pb_grpc.DeliveryServiceServicer):
         if violations := placed("reason", CHECK_REASON(reason) or []):
             raise invalid_signal(violations)
         pause = await self._pause.pause(reason, self._now())
+        log.warning("delivery_paused_by_operator", reason=reason)
         response = pb.PauseDeliveryResponse()
         response.paused_at.CopyFrom(timestamp(pause.paused_at))
         return response
 
     async def ResumeDelivery(self, request: pb.ResumeDeliveryRequest, context: Context) -> pb.ResumeDeliveryResponse:
-        return pb.ResumeDeliveryResponse(was_paused=await self._pause.resume())
+        was_paused = await self._pause.resume()
+        if was_paused:
+            log.info("delivery_resumed")
+        return pb.ResumeDeliveryResponse(was_paused=was_paused)
 
     async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
         check_dead_letters(request)

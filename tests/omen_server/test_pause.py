@@ -124,3 +124,17 @@ async def test_blanks_around_a_reason_are_not_part_of_it(tmp_path: Path) -> None
 async def test_resuming_what_is_not_paused_is_no_error(tmp_path: Path) -> None:
     async with omen(tmp_path, closed_port()) as server:
         assert not await resume(server)
+
+
+async def test_a_pause_and_its_end_are_logged_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        await server.delivery.PauseDelivery(PauseDeliveryRequest(reason="a new disk"))
+        for _ in range(2):
+            await server.delivery.ResumeDelivery(ResumeDeliveryRequest())
+    logged = capsys.readouterr().out
+    assert [
+        line.split("reason=")[1].strip() for line in logged.splitlines() if "delivery_paused_by_operator" in line
+    ] == ["'a new disk'"]
+    assert logged.count("delivery_resumed") == 1
