@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import grpc
 import structlog
@@ -159,6 +159,16 @@ def an_instant(text: str) -> datetime:
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is no time such as 2026-01-29T12:00:00Z") from None
     raise typer.BadParameter(f"{text!r} has no time zone; write it as 2026-01-29T12:00:00Z")
+
+
+EmittedFrom = Annotated[
+    datetime | None,
+    typer.Option("--from", parser=an_instant, metavar="TIME", help="Only emitted then or later; with a time zone."),
+]
+EmittedBefore = Annotated[
+    datetime | None,
+    typer.Option("--before", parser=an_instant, metavar="TIME", help="Only emitted earlier; with a time zone."),
+]
 
 
 def described(error: grpc.aio.AioRpcError) -> str:

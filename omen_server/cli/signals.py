@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import grpc
@@ -16,7 +15,18 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
 from omen_server.cli.ledger import Directory, first_record_of, reading
-from serving.console import Exit, Output, Printer, an_instant, described, fields, finish, run_command, say
+from serving.console import (
+    EmittedBefore,
+    EmittedFrom,
+    Exit,
+    Output,
+    Printer,
+    described,
+    fields,
+    finish,
+    run_command,
+    say,
+)
 
 if TYPE_CHECKING:  # at run time there is one stub class for both kinds of channels
     from omen.v1.signal_service_pb2_grpc import SignalServiceAsyncStub
@@ -47,14 +57,8 @@ def get_signal(signal_id: SignalId, output: Format = Output.JSON, target: Target
 
 @app.command("list")
 def list_signals(
-    emitted_from: Annotated[
-        datetime | None,
-        typer.Option("--from", parser=an_instant, metavar="TIME", help="Only emitted then or later; with a time zone."),
-    ] = None,
-    emitted_before: Annotated[
-        datetime | None,
-        typer.Option("--before", parser=an_instant, metavar="TIME", help="Only emitted earlier; with a time zone."),
-    ] = None,
+    emitted_from: EmittedFrom = None,
+    emitted_before: EmittedBefore = None,
     question: Annotated[str, typer.Option(help="Only this question: a source_event_id.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     output: Format = Output.TABLE,

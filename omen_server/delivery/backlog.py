@@ -146,10 +146,10 @@ class Queue:
         return Coverage.spanning(unsent.ranges) if unsent else NOTHING
 
     def heads(self) -> Iterator[Run]:
-        """The first records of each segment."""
+        """The first records of each segment. Another thread may ask while records are taken: hence the copies."""
         for unsent in list(self._segments.values()):
-            if unsent.ranges:
-                yield Run(unsent.segment, *unsent.ranges[0])
+            for first, last in unsent.ranges[:1]:
+                yield Run(unsent.segment, first, last)
 
     def _of(self, segment: Segment) -> _Unsent:
         return self._segments.setdefault(segment.segment_id, _Unsent(segment))
@@ -206,8 +206,7 @@ class Backlog:
 
     def fills(self, records_max: int, bytes_max: int) -> bool:
         """Whether what is to send fills a message, as far as is known."""
-        known_bytes = (self._old.maybe_bytes or 0) + (self._new.maybe_bytes or 0)
-        return self.unsent_count >= records_max or known_bytes >= bytes_max
+        return self.unsent_count >= records_max or self._known_bytes() >= bytes_max
 
     @property
     def unsent_count(self) -> int:
@@ -215,9 +214,8 @@ class Backlog:
 
     def message_count(self, records_max: int, bytes_max: int) -> int:
         """How many answers have to come until it is empty, with messages as full as they can be."""
-        bytes_known = (self._old.maybe_bytes or 0) + (self._new.maybe_bytes or 0)
         by_count = -(-self.unsent_count // records_max)
-        return len(self._sent) + max(by_count, -(-bytes_known // bytes_max))
+        return len(self._sent) + max(by_count, -(-self._known_bytes() // bytes_max))
 
     def is_settled(self, segment_id: bytes, index: int) -> bool:
         """Whether a durable record needs no sending."""
@@ -294,6 +292,10 @@ class Backlog:
     def answer(self) -> None:
         """The oldest message is settled."""
         self._sent.popleft()
+
+    def _known_bytes(self) -> int:
+        """Of what is to send, 0 for a queue of which they are not known."""
+        return (self._old.maybe_bytes or 0) + (self._new.maybe_bytes or 0)
 
     def _under_way(self) -> Iterator[Run]:
         for runs, _ in list(self._sent):

@@ -41,9 +41,15 @@ class Failing:
         self._due |= dict.fromkeys(oldest, now)
         return oldest
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether it matters what RiskCast answers."""
+        return bool(self._due) or self._maybe_suspect is not None
+
     def answered(self, places: Sequence[Place]) -> None:
-        """RiskCast can bear them."""
-        self._maybe_suspect = None
+        """RiskCast can bear them. That it bears others says nothing of the suspect: they may come first every time."""
+        if self._maybe_suspect in places:
+            self._maybe_suspect = None
         for place in places if self._due else ():
             self._due.pop(place, None)
 

@@ -118,6 +118,7 @@ class Delivery:
         """Wait for the outcome of a record that is durable already; False when none is to come."""
         if self.delivery_status(position) == signal_pb.DELIVERY_STATUS_SETTLED:
             return False
+        append.payload = b""  # the record has it
         append.became_durable(position)
         if behind := self._maybe_behind():
             append.answer(append.ledger_only(behind))
@@ -258,7 +259,8 @@ class Delivery:
                 delay_s = min(error.retry_delay_s or 0.0, READ_RETRY_S)
                 raise Disconnected(str(error), retry_delay_s=delay_s, cause=LEDGER) from error
             backlog.answer()
-            self._failing.answered([place_of(record.position) for record, _ in results] if self._failing.apart else [])
+            if self._failing.is_watching:
+                self._failing.answered([place_of(record.position) for record, _ in results])
             self._send_again(asked_meanwhile(self._letters, results))
             self._pace.answered(self._clock(), is_more_under_way=stream.is_waiting)
             self._work.set()

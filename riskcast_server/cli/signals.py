@@ -1,6 +1,5 @@
 """`riskcast signals get | list | count`: what is stored."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from omen.v1.signal_pb2 import SignalCategory
 from riskcast.v1 import signal_service_pb2 as pb
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, connected
-from serving.console import Output, Printer, an_instant, fields, run_command, say
+from serving.console import EmittedBefore, EmittedFrom, Output, Printer, fields, run_command, say
 
 SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition", "sequence", "first_arrival")
 LIST_COLUMNS = ("emitted_at", "signal_id", "partition", "category", "probability", "confidence", "title")
@@ -47,14 +46,8 @@ def get_signal(
 @app.command("list")
 def list_signals(
     target: Target = None,
-    emitted_from: Annotated[
-        datetime | None,
-        typer.Option("--from", parser=an_instant, metavar="TIME", help="Only emitted then or later; with a time zone."),
-    ] = None,
-    emitted_before: Annotated[
-        datetime | None,
-        typer.Option("--before", parser=an_instant, metavar="TIME", help="Only emitted earlier; with a time zone."),
-    ] = None,
+    emitted_from: EmittedFrom = None,
+    emitted_before: EmittedBefore = None,
     category: Annotated[int | None, typer.Option(parser=a_category, metavar="NAME", help="Only this category.")] = None,
     question: Annotated[str, typer.Option(help="Only this question: a source_event_id.")] = "",
     ledger: Annotated[str, typer.Option(help="Only of this ledger.")] = "",

@@ -20,13 +20,23 @@ def test_the_fifth_stream_that_ends_at_one_message_sets_its_records_apart() -> N
     assert ATTEMPTS_MAX == 5
 
 
-def test_an_answer_in_between_or_another_message_starts_the_count_again() -> None:
+def test_its_answer_or_another_message_at_fault_starts_the_count_again() -> None:
     failing = broken(ATTEMPTS_MAX - 1)
-    failing.answered([])
+    failing.answered([MESSAGE[0]])
+    assert not failing.is_watching
     assert failing.broke(MESSAGE, 0.0) == ()
     failing = broken(ATTEMPTS_MAX - 1)
     failing.broke([(b"s", 9)], 0.0)
     assert failing.broke(MESSAGE, 0.0) == ()
+
+
+def test_what_is_answered_before_it_on_every_stream_does_not_hide_it() -> None:
+    failing = Failing()
+    for _ in range(ATTEMPTS_MAX):
+        assert not failing.apart
+        failing.answered([(b"s", 99)])
+        failing.broke(MESSAGE, 0.0)
+    assert [*failing.apart] == MESSAGE
 
 
 def test_a_stream_that_ends_with_nothing_under_way_says_nothing() -> None:
