@@ -77,6 +77,19 @@ async def test_a_burst_that_riskcast_keeps_up_with_is_waited_for(tmp_path: Path)
         assert {each.status for each in emissions} == {DELIVERED}
 
 
+async def test_what_is_no_full_message_gathers_while_another_waits_for_its_answer(
+    tmp_path: Path, patient: None
+) -> None:
+    may_answer = asyncio.Event()
+    async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
+        await server.to_ledger(0)
+        await peer.until(lambda peer: len(peer.batches) == 1)
+        await server.to_ledger(*range(1, 11))
+        may_answer.set()
+        await server.until_drained()
+        assert [len(batch) for batch in peer.batches] == [1, 10]
+
+
 async def test_a_new_record_does_not_wait_for_an_old_backlog(tmp_path: Path, patient: None) -> None:
     await ledger_of(tmp_path, 12 * BATCH_ITEMS_MAX)
     may_answer = asyncio.Event()

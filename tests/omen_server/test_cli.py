@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToJson
 
 from contract.versions import CONTRACT_VERSION, SCHEMA_VERSION
 from ledger.format import FORMAT_VERSION
+from omen_server.cli.delivery import STATUS_COLUMNS
 from omen_server.domain import RULESET_VERSION
 from tests.omen_server.command import Ended, omen_command
 from tests.omen_server.running import Omen, closed_port, event, omen, riskcast
@@ -117,6 +118,8 @@ async def test_delivery_can_be_shown_paused_and_resumed(tmp_path: Path) -> None:
         unreasonable = await command(server, "delivery", "pause", "--reason", " ")
     assert "DELIVERY_PHASE_CONNECTING" in before.out
     assert "unknown" in before.out
+    assert {"breaker", "oldest_unsettled_age"} <= {*STATUS_COLUMNS}
+    assert "BREAKER_STATE_" in before.out
     assert (paused.code, paused.out, paused.err) == (0, "", "delivery is paused\n")
     assert (status.rows[0]["phase"], status.rows[0]["reason"]) == ("DELIVERY_PHASE_PAUSED", "moving [it]")
     assert "backlog_record_count" not in status.rows[0]

@@ -68,7 +68,16 @@ async def test_more_segments_than_a_hello_takes_are_asked_about_in_several(
     held = records_of(tmp_path / "ledger")
     assert len({record.position.segment_id for record in held}) == 5
     settled = {record.position.segment_id: [(1, 1)] for record in held if record is not held[1]}
-    async with peer_of(answering(settled=settled)) as peer, omen(tmp_path / "ledger", peer.port) as server:
+
+    async def answers_for_what_it_is_asked(
+        peer: Peer, requests: Requests
+    ) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        asked = {each.segment_id for each in (await peer.next_hello(requests)).segments}
+        yield hello({segment_id: runs for segment_id, runs in settled.items() if segment_id in asked})
+        while True:
+            yield outcomes([stored(record) for record in await peer.next_batch(requests)])
+
+    async with peer_of(answers_for_what_it_is_asked) as peer, omen(tmp_path / "ledger", peer.port) as server:
         await server.until_drained()
     assert [len(said.segments) for said in peer.hellos] == [2, 2, 1]
     assert [record.event for record in peer.records] == [held[1].payload]

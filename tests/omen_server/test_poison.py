@@ -132,6 +132,15 @@ async def test_a_conflict_whose_wider_id_leaves_no_room_is_rejected_and_makes_no
         assert (emission.status, emission.rejection.reason) == (REJECTED, "SIGNAL_ID_CONFLICT")
 
 
+async def test_an_event_that_has_no_room_for_a_wider_id_is_not_widened_at_once_either(tmp_path: Path) -> None:
+    one, other = colliding()
+    async with riskcast(tmp_path / "db") as store, omen(tmp_path / "ledger", store.port) as server:
+        await server.emit(one)
+        emission = await server.emit(of_the_largest_size(other))
+        assert (emission.status, emission.rejection.reason) == (REJECTED, "SIGNAL_ID_CONFLICT")
+        assert max(len(record.event) for record in await server.records()) == EVENT_BYTES_MAX
+
+
 async def test_a_conflict_that_is_never_settled_is_emitted_again_once(tmp_path: Path) -> None:
     """RiskCast says so at each hello, since it will not take the wider one."""
     async with peer_of(answering(lambda record: CONFLICT)) as peer, omen(tmp_path, peer.port) as server:

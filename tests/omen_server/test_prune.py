@@ -24,6 +24,7 @@ from tests.ledger.faults import Answers, append_each, flip_byte, segment_of
 from tests.omen_server.days import AGES_AGO, DAY, payloads, write_days
 from tests.omen_server.running import DEADLINE_S, Omen, Riskcast, closed_port, event, omen, refusal, riskcast
 from tests.omen_server.test_ledger_service import replayed
+from tests.serving.scraping import scraper
 
 COUNT = 4
 IDS = [SignalEvent.FromString(payload).signal_id for payload in payloads(range(COUNT))]
@@ -47,11 +48,11 @@ class Both:
 
 
 @asynccontextmanager
-async def both(directory: Path, database: str = "riskcast.db") -> AsyncIterator[Both]:
+async def both(directory: Path, database: str = "riskcast.db", **settings: Any) -> AsyncIterator[Both]:
     """An OMEN with one sealed day of long ago, and a RiskCast that has all of it."""
     port = closed_port()
     async with (
-        omen(directory / "ledger", port) as server,
+        omen(directory / "ledger", port, **settings) as server,
         riskcast(directory / database, port, omen_targets=(f"127.0.0.1:{server.port}",), reconcile_interval=0) as store,
     ):
         await server.until_drained()
@@ -102,6 +103,18 @@ async def test_what_is_settled_is_given_up_and_only_when_told_to(tmp_path: Path)
             done = await prune(running.omen, apply=True)
             assert (done.summary.is_pruned, done.byte_count, done.reconcile_run_id) == (True, byte_count, told_by)
         assert [*files(tmp_path)] == ["SEAL"]
+
+
+async def test_what_was_given_up_is_no_part_of_what_the_ledger_is_said_to_hold(tmp_path: Path) -> None:
+    metrics = scraper()
+    names = [f"omen_ledger_{what}" for what in ("records", "bytes", "segments")]
+    async with both(tmp_path, metrics_listen=metrics.listen) as running:
+        await running.reconcile()
+        before = await metrics.scrape()
+        await prune(running.omen, apply=True)
+        after = await metrics.scrape()
+    assert before.maybe("omen_ledger_records") == COUNT
+    assert [after.maybe(name) for name in names] == [0, 0, 0]
 
 
 async def test_whoever_asks_for_what_was_given_up_is_told_so_and_the_rest_goes_on(

@@ -149,6 +149,15 @@ def test_a_hundred_thousand_scattered_records_are_asked_for_again_at_once() -> N
     assert time.process_time() - began < 2  # one after the other they took minutes
 
 
+def test_a_message_is_full_by_its_records_or_by_its_bytes() -> None:
+    segment = Segment("2026-01-29", 1, SEGMENT_IDS[0], 0)
+    backlog = Backlog([], {})
+    backlog.grow(Run(segment, 1, 3), 300)
+    assert not backlog.fills(4, 301)
+    assert backlog.fills(3, 301)
+    assert backlog.fills(4, 300)
+
+
 def test_it_says_how_many_messages_are_to_come() -> None:
     segment = Segment("2026-01-29", 1, SEGMENT_IDS[0], 10, byte_length=1000)
     backlog = Backlog([segment], {})

@@ -1,0 +1,107 @@
+"""What is put on a stream when, on a stream that does what the test says."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from contract.limits import BATCH_ITEMS_MAX
+from ledger import Position, Record
+from omen_server.delivery.backlog import Backlog, Run, Segment
+from omen_server.delivery.failing import ATTEMPTS_MAX, Failing
+from omen_server.delivery.newest import Newest
+from omen_server.delivery.pace import Pace
+from omen_server.delivery.sending import Sending
+from omen_server.delivery.stream import RiskCastStream
+
+SEGMENT_ID = b"s" * 16
+TURNS = 50  # of the loop: more than anything here takes
+
+
+class FakeStream:
+    """Takes messages, and answers none until told."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[int]] = []
+        self.is_waiting = False
+
+    async def window(self) -> None:
+        """There is always room."""
+
+    def leave_window(self) -> None:
+        """It was nothing to send."""
+
+    async def read(self, run: Run, bytes_max: int) -> list[Record]:
+        positions = [Position("2026-01-29", SEGMENT_ID, 1 << 32 | index) for index in range(run.first, run.last + 1)]
+        return [Record(position, 0, 0, b"x") for position in positions]
+
+    async def send(self, records: list[Record]) -> None:
+        self.sent.append([record.position.record_index for record in records])
+        self.is_waiting = True
+
+
+class CountedEvent(asyncio.Event):
+    """How often somebody began to wait for it."""
+
+    waits = 0
+
+    async def wait(self) -> Any:
+        self.waits += 1
+        return await super().wait()
+
+
+class Scene:
+    def __init__(self, record_count: int, apart: tuple[int, ...]) -> None:
+        segment = Segment("2026-01-29", 1, SEGMENT_ID, record_count)
+        places = [(SEGMENT_ID, index) for index in apart]
+        failing = Failing()
+        for _ in range(ATTEMPTS_MAX):
+            failing.broke(places, 0.0)
+        self.stream, self.work = FakeStream(), CountedEvent()
+        self.backlog = Backlog([segment], {}, apart=failing.apart)
+        stream = cast(RiskCastStream, self.stream)
+        self.sending = Sending(stream, self.backlog, Newest(), Pace(), failing, self.work)
+        self.failing = failing
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        task = asyncio.create_task(self.sending.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    def answer(self) -> None:
+        """The message that is under way."""
+        self.failing.answered([(SEGMENT_ID, index) for index in self.stream.sent[-1]])
+        self.backlog.answer()
+        self.stream.is_waiting = False
+        self.work.set()
+
+
+async def turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_failing_is_sent_by_itself_and_nothing_beside_it_however_much_there_is() -> None:
+    scene = Scene(3 * BATCH_ITEMS_MAX, apart=(5, 6))
+    with scene.running():
+        await turns()
+        assert scene.stream.sent == [[5]]
+        scene.answer()
+        await turns()
+        assert scene.stream.sent == [[5], [6]]
+        scene.answer()
+        await turns()
+        assert len(scene.stream.sent[2]) == BATCH_ITEMS_MAX  # and on as usual
+
+
+async def test_while_an_answer_is_to_come_nothing_wakes_it_up_for_what_is_failing() -> None:
+    scene = Scene(10, apart=(5, 6))
+    with scene.running():
+        await turns()
+        assert scene.stream.sent == [[5]]
+        begun = scene.work.waits
+        await turns()
+        assert scene.work.waits == begun == 1
