@@ -44,7 +44,7 @@ class CoverageTables(Protocol):
     async def rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
         """The cache made anew, and what it holds."""
 
-    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
+    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes], turn: int) -> None:
         """Next time others come first."""
 
 
@@ -62,7 +62,8 @@ async def checked(
         for each in await tables.counted(ledger_id, asked):
             settled[each.segment_id] = await _settled(tables, ledger_id, each)
     if 0 < len(to_count) < len(segment_ids):  # it matters only where they take turns
-        await tables.note_counted(ledger_id, to_count)
+        turn = 1 + max((each.counted_at for each in cached), default=0)
+        await tables.note_counted(ledger_id, to_count, turn)
     return {segment_id: found for segment_id, found in settled.items() if found.intervals}
 
 

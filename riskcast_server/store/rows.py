@@ -32,7 +32,7 @@ DAY_US = 24 * 3600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class CachedCoverage:
-    """A row of coverage. `counted_at`: microseconds since the epoch, 0 for never."""
+    """A row of coverage. `counted_at`: in which turn, later ones are higher; 0 for never. No time: clocks go back."""
 
     segment_id: bytes
     intervals: str

@@ -16,7 +16,7 @@ from riskcast_server.settlement import Entry, Known, Outcome, Plan, Row, covered
 from riskcast_server.store.checking import Counted, checked
 from riskcast_server.store.contract import Failure, PartitionCount, Runs, SegmentCoverage, SignalKey, SignalQuery
 from riskcast_server.store.postgres.address import Address
-from riskcast_server.store.postgres.database import NOW, Connection, Database, Outrun, refusing
+from riskcast_server.store.postgres.database import Connection, Database, Outrun, refusing
 from riskcast_server.store.postgres.runs import PostgresRuns
 from riskcast_server.store.postgres.schema import check_version
 from riskcast_server.store.rows import (
@@ -116,7 +116,7 @@ COVERED_PARTITIONS = "SELECT DISTINCT ledger_id, partition FROM coverage WHERE s
 PARTITION_COVERAGE = """SELECT segment_id, segment_ordinal, intervals, settled_count FROM coverage
     WHERE ledger_id = $1 AND partition = $2 AND settled_count > 0 ORDER BY segment_ordinal, segment_id"""
 
-NOTE_COUNTED = f"UPDATE coverage SET counted_at = {NOW} WHERE ledger_id = $1 AND segment_id = ANY($2)"
+NOTE_COUNTED = "UPDATE coverage SET counted_at = $3 WHERE ledger_id = $1 AND segment_id = ANY($2)"
 
 # Each of the two partial indexes answers for its rows, without reading one.
 COUNTS = """SELECT ledger_id, partition, sum(count)::bigint FROM (
@@ -222,8 +222,8 @@ class PostgresStore:
     async def rebuild(self, ledger_id: str, segment_id: bytes) -> Coverage:
         return await self._database.run(partial(_rebuild, ledger_id, segment_id))
 
-    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
-        await self._database.run(partial(_note_counted, ledger_id, segment_ids))
+    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes], turn: int) -> None:
+        await self._database.run(partial(_note_counted, ledger_id, segment_ids, turn))
 
     async def holds(self, ledger_id: str, segment_id: bytes, settled: Coverage) -> bool:
         firsts, lasts = [first for first, _ in settled.intervals], [last for _, last in settled.intervals]
@@ -336,6 +336,6 @@ async def _recounted(connection: Connection, ledger_id: str, segment_id: bytes, 
     return (cached - doubtful) | Coverage.of(found)
 
 
-async def _note_counted(ledger_id: str, segment_ids: Sequence[bytes], connection: Connection) -> None:
+async def _note_counted(ledger_id: str, segment_ids: Sequence[bytes], turn: int, connection: Connection) -> None:
     await connection.fetch(HOLD_COVERAGE, [ledger_id] * len(segment_ids), segment_ids)  # in order, as batches do
-    await connection.execute(NOTE_COUNTED, ledger_id, segment_ids)
+    await connection.execute(NOTE_COUNTED, ledger_id, segment_ids, turn)

@@ -36,7 +36,7 @@ from riskcast_server.store.rows import (
     row_of,
     values_of,
 )
-from riskcast_server.store.sqlite.database import NOW, Database
+from riskcast_server.store.sqlite.database import Database
 from riskcast_server.store.sqlite.runs import SqliteRuns
 
 BLOCKS_MAX = 1024  # of one segment: its indexes may be few and as high as they come
@@ -125,7 +125,7 @@ COVERAGE = "SELECT intervals, settled_count FROM coverage WHERE ledger_id = ? AN
 
 DELETE_COVERAGE = "DELETE FROM coverage WHERE ledger_id = ? AND segment_id = ?"
 
-NOTE_COUNTED = f"UPDATE coverage SET counted_at = {NOW} WHERE ledger_id = ? AND segment_id = ?"
+NOTE_COUNTED = "UPDATE coverage SET counted_at = ? WHERE ledger_id = ? AND segment_id = ?"
 
 # Each of the two partial indexes answers for its rows, without reading one.
 COUNTS = """SELECT ledger_id, partition, SUM(count) FROM (
@@ -259,9 +259,9 @@ class SqliteStore:
                 await writer.execute(DELETE_COVERAGE, (ledger_id, segment_id))
         return settled
 
-    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes]) -> None:
+    async def note_counted(self, ledger_id: str, segment_ids: Sequence[bytes], turn: int) -> None:
         async with self._database.transaction() as writer:
-            await writer.executemany(NOTE_COUNTED, [(ledger_id, segment_id) for segment_id in segment_ids])
+            await writer.executemany(NOTE_COUNTED, [(turn, ledger_id, segment_id) for segment_id in segment_ids])
 
 
 def selection(query: SignalQuery, after: SignalKey | None, limit: int) -> tuple[str, list[Any]]:
