@@ -6,6 +6,9 @@ CODE := ledger contract serving omen_server riskcast_server bench
 CHECKED := $(CODE) tests protos .ci
 IMAGE := tests/contract/released.binpb
 
+# The tests start hundreds of processes: where nothing keeps bytecode, each compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check generate format bench bench-large soak lock contract-image clean
