@@ -14,8 +14,7 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import rfc8785
 from google.protobuf.duration_pb2 import Duration
@@ -31,6 +30,8 @@ SIGNAL_ID = re.compile(rf"OMEN-[0-9A-F]{{{SIGNAL_ID_DIGITS_MIN},{SIGNAL_ID_DIGIT
 # Drawn once at random. It may never change: every acknowledgement given so far depends on it.
 ACK_NAMESPACE = uuid.UUID("8f1d6a52-0c0b-4f0e-9a5d-6a1f4be0c7d3")
 
+ACK_NAMESPACE_BYTES = ACK_NAMESPACE.bytes
+
 # The digit of a UUID that says whose layout it has: two bits of it are given, two are kept.
 UUID_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
@@ -38,8 +39,7 @@ UUID_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef
 Form = Callable[[Any], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """The ids of one event. `digest` is 64 lower-case hex digits."""
 
     digest: str
@@ -91,12 +91,13 @@ def fill_identity(event: SignalEvent) -> None:
 
 def is_signal_id_of(digest: str, signal_id: str) -> bool:
     """Whether `signal_id` is "OMEN-" and any 12 to 64 upper-case digits that `digest` begins with."""
-    return bool(SIGNAL_ID.fullmatch(signal_id)) and digest.startswith(signal_id[5:].lower())
+    digits = len(signal_id) - len("OMEN-")
+    return SIGNAL_ID_DIGITS_MIN <= digits <= SIGNAL_ID_DIGITS_MAX and signal_id == f"OMEN-{digest[:digits].upper()}"
 
 
 def ack_id(signal_id: str, input_event_hash: str) -> str:
     """RiskCast's acknowledgement: the same for the same event, even if the store is built again from the ledgers."""
-    name = ACK_NAMESPACE.bytes + f"{signal_id}|{input_event_hash}".encode()
+    name = ACK_NAMESPACE_BYTES + f"{signal_id}|{input_event_hash}".encode()
     # uuid.uuid5 by hand: every record needs one, and this takes a quarter of the time.
     digits = hashlib.sha1(name, usedforsecurity=False).hexdigest()
     variant = UUID_VARIANT[digits[16]]

@@ -44,7 +44,7 @@ from contract.limits import (
 )
 from contract.observation_rules import OBSERVATION
 from contract.signal_rules import SIGNAL, an_id
-from contract.versions import SCHEMA_MAJOR_MAX
+from contract.versions import SCHEMA_MAJOR_MAX, SCHEMA_VERSION
 from omen.v1.ledger_record_pb2 import LedgerPosition
 from omen.v1.observation_pb2 import Observation
 from omen.v1.signal_event_pb2 import SignalEvent
@@ -56,21 +56,33 @@ PARTITION = r"20[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:-late)?"
 
 def check_event(event: SignalEvent, *, now: datetime) -> None:
     """Raises ContractError: SCHEMA_VERSION_UNSUPPORTED, INVALID_SIGNAL with violations, or SIGNAL_ID_MISMATCH."""
-    check_all_but_ids(event, event.ByteSize(), now=now)
+    check_fields(event, event.ByteSize())
+    check_emitted_at(event, now)
     check_ids(event)
 
 
-def check_all_but_ids(event: SignalEvent, byte_size: int, *, now: datetime) -> None:
-    """Raises ContractError: SCHEMA_VERSION_UNSUPPORTED, INVALID_SIGNAL with violations.
+def check_fields(event: SignalEvent, byte_size: int) -> None:
+    """Everything that neither the clock nor the digest of the ids is needed for.
 
-    `byte_size` is that of the encoded event, which takes as long to ask for as to encode it; `now` is the server's
-    clock, aware. The version comes first: what a newer major means cannot be judged here.
+    Raises ContractError: SCHEMA_VERSION_UNSUPPORTED, INVALID_SIGNAL with violations. `byte_size` is that of the encoded
+    event, which takes as long to ask for as to encode it. The version comes first: what a newer major means cannot be
+    judged here.
     """
-    major = event.schema_version.partition(".")[0]
-    if major.isdecimal() and major.isascii() and int(major[:9]) > SCHEMA_MAJOR_MAX:
-        raise schema_version_unsupported(event.schema_version)
-    if violations := violations_of_event(event, byte_size, now=now):
+    version = event.schema_version
+    if version != SCHEMA_VERSION and is_newer(version):
+        raise schema_version_unsupported(version)
+    if violations := violations_of_event(event, byte_size):
         raise invalid_signal(violations)
+
+
+def check_emitted_at(event: SignalEvent, now: datetime) -> None:
+    """Raises ContractError INVALID_SIGNAL when it is too far ahead of the server's clock, which has a zone."""
+    if now.tzinfo is None:
+        raise ValueError("now needs a time zone")
+    latest_us = (now + EMITTED_AHEAD_MAX - EPOCH) // timedelta(microseconds=1)
+    if event.emitted_at.seconds * 1_000_000 + event.emitted_at.nanos // 1000 > latest_us:
+        most = f"must be at most {EMITTED_AHEAD_MAX.seconds // 60} minutes ahead of the server"
+        raise invalid_signal([Violation("emitted_at", most)])
 
 
 def check_ids(event: SignalEvent) -> None:
@@ -89,13 +101,17 @@ def check_observation(observation: Observation) -> None:
         raise invalid_observation(violations)
 
 
-def violations_of_event(event: SignalEvent, byte_size: int, *, now: datetime) -> list[Violation]:
-    """Everything that is wrong with the event but its ids, in the order of the fields. `now` is aware."""
-    if now.tzinfo is None:
-        raise ValueError("now needs a time zone")
+def is_newer(version: str) -> bool:
+    """Of a major that is not known here."""
+    major = version.partition(".")[0]
+    return major.isdecimal() and major.isascii() and int(major[:9]) > SCHEMA_MAJOR_MAX
+
+
+def violations_of_event(event: SignalEvent, byte_size: int) -> list[Violation]:
+    """Everything that is wrong with the event by itself but its ids, in the order of the fields."""
     if byte_size > EVENT_BYTES_MAX:
         return [Violation("", f"must be at most {EVENT_BYTES_MAX} bytes, is {byte_size}")]
-    return EVENT.violations(event) or emitted_ahead(event, now)
+    return EVENT.violations(event)
 
 
 def violations_of_observation(observation: Observation) -> list[Violation]:
@@ -106,15 +122,6 @@ def violations_of_observation(observation: Observation) -> list[Violation]:
 def violations_of_position(position: LedgerPosition) -> list[Violation]:
     """Everything that is wrong with the position, in the order of the fields."""
     return POSITION.violations(position)
-
-
-def emitted_ahead(event: SignalEvent, now: datetime) -> list[Violation]:
-    if event.emitted_at.seconds < now.timestamp():
-        return []  # as nearly every event, and without the arithmetic that is exact
-    latest_us = (now + EMITTED_AHEAD_MAX - EPOCH) // timedelta(microseconds=1)
-    if event.emitted_at.seconds * 1_000_000 + event.emitted_at.nanos // 1000 <= latest_us:
-        return []
-    return [Violation("emitted_at", f"must be at most {EMITTED_AHEAD_MAX.seconds // 60} minutes ahead of the server")]
 
 
 def hash_is_of_observation(event: SignalEvent) -> list[Violation]:

@@ -12,7 +12,7 @@ from structlog.contextvars import bind_contextvars
 from contract.errors import ContractError, Reason, Violation, invalid_signal, item_error, timestamp
 from contract.identity import fill_identity
 from contract.limits import DELIVERY_TIMEOUT_DEFAULT, DELIVERY_TIMEOUT_MAX, EVENT_BYTES_MAX
-from contract.validation import check_all_but_ids, check_ids
+from contract.validation import check_emitted_at, check_fields, check_ids
 from contract.versions import SCHEMA_VERSION
 from ledger import Position
 from ledger.times import moment_of
@@ -181,9 +181,12 @@ def checked(event: SignalEvent, origin: Origin) -> bytes:
     Raises ContractError: INVALID_SIGNAL, SIGNAL_ID_MISMATCH, SCHEMA_VERSION_UNSUPPORTED.
     """
     are_ids_given = event.signal_id or event.deterministic_trace_id
+    is_emitted_now = not event.HasField("emitted_at")
     complete(event, origin)
     payload = event.SerializeToString()
-    check_completed(event, len(payload), origin.now)
+    check_completed(event, len(payload))
+    if not is_emitted_now:
+        check_emitted_at(event, origin.now)
     if are_ids_given:
         check_ids(event)
     return payload
@@ -202,10 +205,10 @@ def complete(event: SignalEvent, origin: Origin) -> None:
         event.traceparent = origin.traceparent  # says who emitted it, and is no part of what it says
 
 
-def check_completed(event: SignalEvent, byte_size: int, now: datetime) -> None:
-    """As `check_all_but_ids`, but what could not be derived is not asked for: what it derives from is."""
+def check_completed(event: SignalEvent, byte_size: int) -> None:
+    """As `check_fields`, but what could not be derived is not asked for: what it derives from is."""
     try:
-        check_all_but_ids(event, byte_size, now=now)
+        check_fields(event, byte_size)
     except ContractError as error:
         named = [flaw for flaw in error.violations if flaw.field not in DERIVED or getattr(event, flaw.field)]
         if error.reason is not Reason.INVALID_SIGNAL or not named:

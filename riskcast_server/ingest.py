@@ -14,12 +14,12 @@ from google.protobuf.message import DecodeError
 
 from contract.errors import ContractError, Reason, duplicate_signal, invalid_signal, item_error
 from contract.identity import SIGNAL_ID, ack_id
-from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX, TIME_BEFORE_S
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX
 from contract.validation import (
     EPOCH,
     Violation,
-    check_all_but_ids,
     check_event,
+    check_fields,
     check_ids,
     violations_of_position,
 )
@@ -35,9 +35,6 @@ from riskcast_server.settlement import Candidate, Entry, Failed, Outcome, Positi
 from serving.telemetry.traces import Spans
 
 log = structlog.get_logger(__name__)
-
-# No clock is behind it: what a ledger holds was judged by OMEN's clock, and ours may be behind that one.
-END_OF_TIME = datetime.fromtimestamp(TIME_BEFORE_S, UTC)
 
 WIRE_OUTCOMES = {
     Verdict.STORED: RecordOutcome.RECORD_OUTCOME_STORED,
@@ -188,7 +185,7 @@ def _entry(record: LedgerRecord, path: ArrivalPath.ValueType, run_id: str) -> tu
         if len(record.event) > EVENT_BYTES_MAX:
             raise _bad("event", f"must be at most {EVENT_BYTES_MAX} bytes, is {len(record.event)}")
         event.ParseFromString(record.event)
-        check_all_but_ids(event, len(record.event), now=END_OF_TIME)
+        check_fields(event, len(record.event))  # not the clock: OMEN's judged it, and ours may be behind
         check_ids(event)
     except DecodeError:
         return Refused(position, "", _bad("event", "must be a SignalEvent"), record.event, path), None

@@ -30,7 +30,7 @@ from ledger.positions import (
 from ledger.reader import LedgerReader
 from ledger.reading.cursor import SegmentCursor
 
-_PASS_BYTES_MAX = 4 * 1024 * 1024  # of payload held at a time; one record may be larger than that
+_READ_BYTES_MAX = 2 * 1024 * 1024  # of payload held at a time; one record may be larger than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,29 +247,38 @@ class LedgerIndex:
                     batch.pruned.append(info.name)
                     batch.progress[place] = Progress(done.segment_id, segment.record_count, is_pruned=1)
                 elif batch.record_count < records_max:
-                    self._read(segment, done, records_max - batch.record_count, batch)
+                    self._index(segment, done, records_max - batch.record_count, batch)
                     live.add(place)
         self._cursors = {place: cursor for place, cursor in self._cursors.items() if place in live}
         return batch
 
-    def _read(self, segment: SegmentInfo, done: Progress, records_max: int, batch: _Batch) -> None:
+    def _index(self, segment: SegmentInfo, done: Progress, records_max: int, batch: _Batch) -> None:
+        """At most so many records of a segment, a few MiB at a time: only their rows are kept."""
+        while records_max > 0 and done.indexed_count < segment.record_count:
+            before, done = done, self._read(segment, done, records_max, batch)
+            if done is before:
+                return
+            records_max -= done.indexed_count - before.indexed_count
+
+    def _read(self, segment: SegmentInfo, done: Progress, records_max: int, batch: _Batch) -> Progress:
+        """How far the segment is indexed afterwards; `done` where it cannot be read now."""
         place = segment.partition, segment.ordinal
         cursor = self._cursors.pop(place, None)
         try:
             if cursor is None:
                 cursor = self._reader.segment_cursor(*place, done.indexed_count + 1)
-            records = cursor.read(records_max, _PASS_BYTES_MAX)
+            records = cursor.read(records_max, _READ_BYTES_MAX)
         except (OSError, LedgerError, KeyError) as error:
             batch.unreadable = error
-            return
+            return done
         if cursor.is_away and count_of(segment.damaged, segment.record_count) < segment.record_count:
             batch.unreadable = FileNotFoundError(f"segment {segment.ordinal} of {segment.partition} is away")
-            return
+            return done
         self._cursors[place] = cursor
         rows = [row for record in records if (row := self._maybe_row(record))]
         # No more records, and some were durable before it was asked for them: they are damaged.
         indexed = records[-1].position.record_index if records else segment.record_count
-        batch.progress[place] = Progress(
+        after = batch.progress[place] = Progress(
             done.segment_id,
             indexed,
             done.passed_over_count + len(records) - len(rows),
@@ -277,6 +286,7 @@ class LedgerIndex:
         )
         batch.rows += rows
         batch.record_count += indexed - done.indexed_count
+        return after
 
     def _maybe_row(self, record: Record) -> Row | None:
         try:

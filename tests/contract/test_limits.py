@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from tests.contract import edges
 from tests.contract.edges import CHOSEN, SHARE, TIME, Edge, put
 from tests.contract.samples import full_event, full_evidence, full_observation, full_position, full_verdict
 
-LATE = datetime(2100, 1, 1, tzinfo=UTC)  # a server's clock that finds no emitted_at too far ahead
 NAME, SOURCE, LABEL, URL = edges.ascii_text(64, 1), edges.ascii_text(128, 1), edges.text(64), edges.text(2048)
 ID, LABELS = edges.identifier(128), edges.labels(64)
 LATITUDE, LONGITUDE = edges.between(-90.0, 90.0), edges.between(-180.0, 180.0)
@@ -208,7 +206,7 @@ def event_without_observation() -> SignalEvent:
 
 
 def paths_of(event: SignalEvent) -> list[str]:
-    return [violation.field for violation in violations_of_event(event, event.ByteSize(), now=LATE)]
+    return [violation.field for violation in violations_of_event(event, event.ByteSize())]
 
 
 @pytest.mark.parametrize(("path", "value"), good_rows(EVENT))

@@ -58,7 +58,7 @@ def test_an_empty_event_names_every_required_field_in_order() -> None:
         *("schema_version", "signal_id", "deterministic_trace_id", "input_event_hash", "source", "source_event_id"),
         *("ruleset_version", "observed_at", "emitted_at", "signal"),
     ]
-    assert violations_of_event(SignalEvent(), 0, now=NOW) == [Violation(field, "required") for field in required]
+    assert violations_of_event(SignalEvent(), 0) == [Violation(field, "required") for field in required]
 
 
 def test_an_empty_signal_names_every_required_field_in_order() -> None:
@@ -69,7 +69,7 @@ def test_an_empty_signal_names_every_required_field_in_order() -> None:
         *("title", "signal_type", "status", "category", "probability_source", "price_basis", "confidence_level"),
         *("confidence_method", "source_class", "generated_at"),
     ]
-    assert violations_of_event(event, event.ByteSize(), now=NOW) == [
+    assert violations_of_event(event, event.ByteSize()) == [
         Violation(f"signal.{field}", "required") for field in required
     ]
 
@@ -83,7 +83,7 @@ def test_the_path_of_a_violation_leads_through_messages_and_lists() -> None:
     event = full_event()
     event.signal.evidence.extend([event.signal.evidence[0]] * 3)
     event.signal.evidence[3].url = "x" * 2049
-    assert violations_of_event(event, event.ByteSize(), now=NOW) == [
+    assert violations_of_event(event, event.ByteSize()) == [
         Violation("signal.evidence[3].url", "must be 0 to 2048 characters, is 2049")
     ]
 
@@ -106,20 +106,20 @@ def test_a_value_that_is_refused_is_not_repeated() -> None:
 
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(minutes=5)])
 def test_emitted_at_may_be_up_to_5_minutes_ahead(ahead: timedelta) -> None:
-    assert violations_of_event(full_event(), full_event().ByteSize(), now=EMITTED_AT - ahead) == []
+    check_event(full_event(), now=EMITTED_AT - ahead)
 
 
 def test_emitted_at_may_not_be_a_microsecond_more_ahead() -> None:
     now = EMITTED_AT - timedelta(minutes=5, microseconds=1)
-    (found,) = violations_of_event(full_event(), full_event().ByteSize(), now=now)
-    assert found == Violation("emitted_at", "must be at most 5 minutes ahead of the server")
+    with pytest.raises(ContractError) as raised:
+        check_event(full_event(), now=now)
+    assert raised.value.violations == (Violation("emitted_at", "must be at most 5 minutes ahead of the server"),)
 
 
 def test_the_clock_of_the_server_may_be_in_any_zone_but_must_have_one() -> None:
-    elsewhere = NOW.astimezone(timezone(timedelta(hours=-11)))
-    assert violations_of_event(full_event(), full_event().ByteSize(), now=elsewhere) == []
+    check_event(full_event(), now=NOW.astimezone(timezone(timedelta(hours=-11))))
     with pytest.raises(ValueError, match="time zone"):
-        violations_of_event(full_event(), full_event().ByteSize(), now=NOW.replace(tzinfo=None))
+        check_event(full_event(), now=NOW.replace(tzinfo=None))
 
 
 def padded(event: SignalEvent, size: int) -> SignalEvent:
