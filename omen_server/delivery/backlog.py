@@ -27,6 +27,10 @@ class Segment:
     byte_length: int = 0
     damaged: Coverage = NOTHING
 
+    def estimated_bytes(self, count: int) -> int:
+        """Of so many of its records, by their mean; its head counts as if it were theirs."""
+        return count * self.byte_length // max(self.record_count, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -46,11 +50,19 @@ class Run:
 
 @dataclass(slots=True)
 class _Unsent:
-    """Of one segment. `maybe_bytes` is None while nobody has counted them."""
+    """Of one segment. `count` and bytes are those of the ranges and of what was taken and is not kept yet; the bytes
+    that nobody has counted are estimated."""
 
     segment: Segment
     ranges: list[Interval] = field(default_factory=list)  # ascending
-    maybe_bytes: int | None = 0
+    count: int = 0
+    maybe_counted_bytes: int | None = 0
+
+    @property
+    def byte_count(self) -> int:
+        counted = self.maybe_counted_bytes
+        # What is damaged may turn out larger than the ledger knew.
+        return self.segment.estimated_bytes(self.count) if counted is None else max(counted, 0)
 
     def place_of(self, index: int) -> int | None:
         """Where the range stands that holds an index."""
@@ -66,33 +78,29 @@ class Queue:
         self.count = 0
 
     @property
-    def maybe_bytes(self) -> int | None:
-        """None when it is not known of some."""
-        total = 0
-        for unsent in list(self._segments.values()):
-            if unsent.maybe_bytes is None:
-                return None
-            total += unsent.maybe_bytes
-        return total
+    def byte_count(self) -> int:
+        return sum(unsent.byte_count for unsent in list(self._segments.values()))
 
     def put(self, run: Run, maybe_bytes: int | None) -> None:
-        """Behind all others of their segment."""
+        """Behind all others of their segment. None: nobody has counted their bytes."""
         unsent = self._of(run.segment)
         if unsent.ranges and unsent.ranges[-1][1] == run.first - 1:
             unsent.ranges[-1] = (unsent.ranges[-1][0], run.last)
         else:
             unsent.ranges.append((run.first, run.last))
         self.count += run.count
-        if maybe_bytes is None or unsent.maybe_bytes is None:
-            unsent.maybe_bytes = None
+        unsent.count += run.count
+        if maybe_bytes is None or unsent.maybe_counted_bytes is None:
+            unsent.maybe_counted_bytes = None
         else:
-            unsent.maybe_bytes += maybe_bytes
+            unsent.maybe_counted_bytes += maybe_bytes
 
     def merge(self, segment: Segment, missing: Coverage) -> None:
         """Each at its place; none of them is here already."""
         unsent = self._of(segment)
         unsent.ranges = list(Coverage.spanning((*unsent.ranges, *missing.intervals)).intervals)
-        unsent.maybe_bytes = None
+        unsent.maybe_counted_bytes = None
+        unsent.count += missing.count
         self.count += missing.count
 
     def take(self, count_max: int) -> Run | None:
@@ -117,9 +125,10 @@ class Queue:
         return Run(unsent.segment, index, index)
 
     def give_back(self, run: Run) -> None:
-        """Before all others of their segment."""
-        self._of(run.segment).ranges.insert(0, (run.first, run.last))
-        self.count += run.count
+        """Before all others of their segment, unless it was given up meanwhile."""
+        if unsent := self._segments.get(run.segment.segment_id):
+            unsent.ranges.insert(0, (run.first, run.last))
+            self.count += run.count
 
     def forget(self, partition: str) -> None:
         """None of its records is to be sent any more."""
@@ -127,15 +136,16 @@ class Queue:
             self.count -= sum(last - first + 1 for first, last in unsent.ranges)
             del self._segments[unsent.segment.segment_id]
 
-    def left(self, segment: Segment, byte_count: int) -> None:
-        """Records of so many bytes were taken out for good."""
+    def left(self, segment: Segment, count: int, byte_count: int) -> None:
+        """So many records, of so many bytes, were taken out for good."""
         unsent = self._segments.get(segment.segment_id)
         if unsent is None:  # it was given up meanwhile
             return
+        unsent.count -= count
         if not unsent.ranges:
             del self._segments[segment.segment_id]
-        elif unsent.maybe_bytes is not None:
-            unsent.maybe_bytes -= byte_count
+        elif unsent.maybe_counted_bytes is not None:
+            unsent.maybe_counted_bytes -= byte_count
 
     def holds(self, segment_id: bytes, index: int) -> bool:
         unsent = self._segments.get(segment_id)
@@ -196,17 +206,14 @@ class Backlog:
         return self.unsent_count + self._apart.count + under_way
 
     @property
-    def maybe_bytes(self) -> int | None:
-        """Their bytes in the ledger; None when not known."""
-        unsent = [queue.maybe_bytes for queue in (self._old, self._new, self._apart)]
-        known = [size for size in unsent if size is not None]
-        if len(known) < len(unsent):
-            return None
-        return sum(known) + self._composed_bytes + sum(size for _, size in list(self._sent))
+    def byte_count(self) -> int:
+        """Their bytes in the ledger, those of a segment that is settled in part by an estimate."""
+        unsent = sum(queue.byte_count for queue in (self._old, self._new, self._apart))
+        return unsent + self._composed_bytes + sum(size for _, size in list(self._sent))
 
     def fills(self, records_max: int, bytes_max: int) -> bool:
-        """Whether what is to send fills a message, as far as is known."""
-        return self.unsent_count >= records_max or self._known_bytes() >= bytes_max
+        """Whether what is to send fills a message."""
+        return self.unsent_count >= records_max or self._unsent_bytes() >= bytes_max
 
     @property
     def unsent_count(self) -> int:
@@ -215,7 +222,7 @@ class Backlog:
     def message_count(self, records_max: int, bytes_max: int) -> int:
         """How many answers have to come until it is empty, with messages as full as they can be."""
         by_count = -(-self.unsent_count // records_max)
-        return len(self._sent) + max(by_count, -(-self._known_bytes() // bytes_max))
+        return len(self._sent) + max(by_count, -(-self._unsent_bytes() // bytes_max))
 
     def is_settled(self, segment_id: bytes, index: int) -> bool:
         """Whether a durable record needs no sending."""
@@ -274,14 +281,14 @@ class Backlog:
         queue, run = self._composed.pop()
         if last < run.last:
             queue.give_back(Run(run.segment, last + 1, run.last))
-        queue.left(run.segment, byte_count)
+        queue.left(run.segment, last - run.first + 1, byte_count)
         self._composed.append((queue, Run(run.segment, run.first, last)))
         self._composed_bytes += byte_count
 
     def leave_out(self) -> None:
         """Nothing of the run taken last can be read: it is not sent."""
         queue, run = self._composed.pop()
-        queue.left(run.segment, 0)
+        queue.left(run.segment, run.count, 0)
 
     def send(self) -> None:
         """The message that was composed is under way; the next one begins with the other queue."""
@@ -293,9 +300,8 @@ class Backlog:
         """The oldest message is settled."""
         self._sent.popleft()
 
-    def _known_bytes(self) -> int:
-        """Of what is to send, 0 for a queue of which they are not known."""
-        return (self._old.maybe_bytes or 0) + (self._new.maybe_bytes or 0)
+    def _unsent_bytes(self) -> int:
+        return self._old.byte_count + self._new.byte_count
 
     def _under_way(self) -> Iterator[Run]:
         for runs, _ in list(self._sent):

@@ -92,8 +92,8 @@ class Delivery:
 
     @property
     def backlog_bytes(self) -> int | None:
-        """Their bytes in the ledger; None when not known."""
-        return self._maybe_backlog.maybe_bytes if self._maybe_backlog else None
+        """Their bytes in the ledger, in part by an estimate; None before RiskCast has been asked."""
+        return self._maybe_backlog.byte_count if self._maybe_backlog else None
 
     @property
     def breaker_state(self) -> "BreakerState.ValueType":

@@ -125,7 +125,9 @@ class GetDeliveryStateResponse(_message.Message):
     backlog_record_count: _builtins.int
     """Durable records that RiskCast has not settled, as far as is known; absent before RiskCast has been asked. Output only."""
     backlog_bytes: _builtins.int
-    """Their bytes in the ledger; absent when not known. Output only."""
+    """Their bytes in the ledger; of a segment that is settled in part an estimate, by the mean of its records. Absent
+    before RiskCast has been asked. Output only.
+    """
     last_error: _builtins.str
     """The last failure in words; empty when none since start. Output only."""
     @_builtins.property

@@ -57,23 +57,46 @@ def test_new_and_old_records_take_turns_and_fill_what_the_other_leaves() -> None
     assert messages == [[(new, 1, 2)], [(old, 1, 2)], [(new, 3, 3), (old, 3, 3)], [(old, 4, 5)]]
 
 
-def test_bytes_are_known_of_what_was_seen_and_unknown_of_the_rest_of_a_segment() -> None:
+def test_bytes_are_counted_where_all_was_seen_and_estimated_for_the_rest_of_a_segment() -> None:
     whole = Segment("2026-01-29", 1, SEGMENT_IDS[0], 5, byte_length=500)
     backlog = Backlog([whole], {})
     backlog.grow(Run(whole, 6, 7), 220)
-    assert backlog.maybe_bytes == 720
+    assert backlog.byte_count == 720
     backlog.take(3)
     backlog.keep(7, 220)
     backlog.send()
-    assert backlog.maybe_bytes == 720
+    assert backlog.byte_count == 720
     backlog.answer()
-    assert backlog.maybe_bytes == 500
+    assert backlog.byte_count == 500
     partly = Backlog([whole], {SEGMENT_IDS[0]: Coverage.up_to(2)})
-    assert partly.maybe_bytes is None
-    partly.take(3)
-    partly.keep(5, 300)
+    assert partly.byte_count == 300
+    partly.take(2)
+    assert partly.byte_count == 300  # being read
+    partly.keep(4, 260)
+    assert partly.byte_count == 260 + 100
     partly.send()
-    assert partly.maybe_bytes == 300
+    partly.answer()
+    assert partly.byte_count == 100
+    partly.ask_again(whole, Coverage.of([1, 2]))
+    assert partly.byte_count == 100 + 200
+
+
+def test_bytes_that_the_ledger_knew_too_few_of_are_none_and_never_less() -> None:
+    damaged = Segment("2026-01-29", 1, SEGMENT_IDS[0], 5, byte_length=50)
+    backlog = Backlog([damaged], {})
+    backlog.take(3)
+    backlog.keep(3, 300)
+    backlog.send()
+    backlog.answer()
+    assert backlog.byte_count == 0
+
+
+def test_a_settled_part_of_a_segment_leaves_it_known_how_many_messages_are_to_come() -> None:
+    segment = Segment("2026-01-29", 1, SEGMENT_IDS[0], 10, byte_length=1000)
+    backlog = Backlog([segment], {SEGMENT_IDS[0]: Coverage.up_to(4)})
+    assert backlog.message_count(256, 100) == 6
+    assert backlog.fills(256, 600)
+    assert not backlog.fills(256, 601)
 
 
 def test_the_oldest_is_the_first_of_each_partition_sent_or_not() -> None:
@@ -130,12 +153,10 @@ def test_a_partition_that_was_given_up_is_not_sent_whatever_is_under_way() -> No
     backlog.forget("2026-01-29")
     backlog.keep(1, 10)
     backlog.send()
-    assert backlog.record_count == 1 + 1 + 2
+    assert (backlog.record_count, backlog.byte_count) == (1 + 2, 10)
     backlog.answer()
     assert backlog.take(10) == Run(kept, 1, 2)
     backlog.keep(2, 10)
-    assert backlog.take(10) == Run(given_up, 2, 2)  # given back, and found to be gone when it is read
-    backlog.leave_out()
     assert backlog.take(10) is None
 
 
