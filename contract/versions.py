@@ -1,7 +1,7 @@
 """The versions that the contract knows of itself."""
 
 # Version of the .proto files as a whole: minor when something is added, major when something changes its meaning.
-CONTRACT_VERSION = "1.4.0"
+CONTRACT_VERSION = "1.5.0"
 
 # What an event written here carries: the lowest contract version able to interpret the fields it sets.
 SCHEMA_VERSION = "1.0.0"

@@ -16,7 +16,7 @@ from datetime import datetime
 
 import structlog
 
-from contract.coverage import Coverage
+from contract.coverage import Coverage, Interval
 from contract.errors import ContractError
 from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, HELLO_SEGMENTS_MAX
 from ledger import LedgerReader, Position, Record
@@ -219,17 +219,19 @@ class Delivery:
     def _stream(self) -> RiskCastStream:
         return RiskCastStream(self._line, self._journal, self._contact.hello_timeout_s)
 
-    async def _asked(self, segments: Sequence[Segment]) -> Told:
+    async def _asked(self, segments: Sequence[Segment], next_rejected: str = "") -> Told:
         """By a stream of its own, which takes one hello."""
         async with self._stream() as stream:
-            return await stream.hello(segments)
+            return await stream.hello(segments, next_rejected)
 
     async def _greet(self, stream: RiskCastStream, told: list[Told], newest: Sequence[Segment]) -> Backlog:
         """Everything is compared each time: a RiskCast restored from an older copy shows there. Of most ledgers, whose
         segments all fit into one hello, nothing was `told` before."""
         all_told = [*told, await stream.hello(newest)]
         self._metrics.stream_opened()
-        rejected = {segment_id: done for each in all_told for segment_id, done in each.rejected.items()}
+        while next_rejected := all_told[-1].next_rejected:
+            all_told.append(await self._asked((), next_rejected))
+        rejected = all_rejected(all_told)
         self._settling.greeted(rejected)
         # A record is settled as rejected before it is a dead letter here, and delivery.db may be lost or old.
         unknown = self._letters.unknown(rejected)
@@ -326,6 +328,15 @@ class Delivery:
         if drain_s <= BEHIND_S:
             return ""
         return f"RiskCast is {backlog.record_count} records behind, some {drain_s:.1f} s"
+
+
+def all_rejected(told: Iterable[Told]) -> dict[bytes, Coverage]:
+    """By segment, of which one hello may tell some, and the next one the rest."""
+    ranges: dict[bytes, list[Interval]] = {}
+    for each in told:
+        for segment_id, found in each.rejected.items():
+            ranges.setdefault(segment_id, []).extend(found.intervals)
+    return {segment_id: Coverage.spanning(found) for segment_id, found in ranges.items()}
 
 
 def asked_meanwhile(letters: DeadLetters, results: Sequence[Result]) -> list[Position]:

@@ -69,10 +69,14 @@ class Disconnected(Exception):
 
 
 class Told(NamedTuple):
-    """What RiskCast has settled, by segment_id, and which of that it rejected."""
+    """What RiskCast has settled, by segment_id, and which of that it rejected.
+
+    Where that does not fit into one hello, it is told of the next rejected ones with `next_rejected` in another.
+    """
 
     settled: dict[bytes, Coverage]
     rejected: dict[bytes, Coverage]
+    next_rejected: str = ""
 
 
 class RiskCastStream:
@@ -96,20 +100,22 @@ class RiskCastStream:
     ) -> None:
         self._call.cancel()
 
-    async def hello(self, segments: Sequence[Segment]) -> Told:
-        """Ask what of these segments is settled."""
+    async def hello(self, segments: Sequence[Segment], next_rejected: str = "") -> Told:
+        """Ask what of these segments is settled, or what else of all was rejected."""
         hello = pb.IngestHello(
             ledger_id=self._journal.ledger_id,
             segments=[
                 pb.SegmentCount(segment_id=segment.segment_id, record_count=segment.record_count)
                 for segment in segments
             ],
+            rejected_page_token=next_rejected,
         )
         response = await self._translated(self._greet(pb.IngestStreamRequest(hello=hello)))
         if response.WhichOneof("message") != "hello":
             raise Disconnected("RiskCast did not answer the hello with a hello")
+        told = response.hello
         try:
-            return Told(coverages(response.hello.settled), coverages(response.hello.rejected))
+            return Told(coverages(told.settled), coverages(told.rejected), told.next_rejected_page_token)
         except ValueError as error:
             raise Disconnected(f"RiskCast answered the hello with what is {error}") from error
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -10,13 +11,14 @@ import grpc
 from contract.coverage import Coverage
 from contract.errors import ContractError, Violation, invalid_signal, timestamp
 from contract.limits import HELLO_RANGES_MAX, HELLO_REJECTED_MAX, HELLO_SEGMENTS_MAX, SEGMENT_ID_BYTES
+from contract.pages import key_of_token, not_a_token, page_token
 from contract.validation import UUID
 from omen.v1.ledger_record_pb2 import IndexRange, SegmentRanges
 from riskcast.v1 import ingest_service_pb2 as pb
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from riskcast.v1.signal_service_pb2 import ARRIVAL_PATH_DELIVERY
 from riskcast_server.ingest import Door, Receipt, datetime_of
-from riskcast_server.store import Store
+from riskcast_server.store import NO_PLACE, SegmentPlace, Store
 from serving.telemetry.names import bind_signal
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -24,6 +26,8 @@ Requests: TypeAlias = AsyncIterator[pb.IngestStreamRequest]
 
 COUNTED_PER_HELLO = 1_000_000  # records: half a second, for which the ledger waits; Reconcile counts the rest
 WINDOW_BATCHES = 4  # one commits, one is parsed, two cover the way there and back
+
+_REJECTED_KEY = re.compile(r"([0-9a-f]{32})\|([0-9]{1,10})")
 
 
 class IngestService(IngestServiceServicer):
@@ -76,11 +80,15 @@ class IngestService(IngestServiceServicer):
     async def _greet(self, hello: pb.IngestHello) -> pb.IngestHelloResult:
         segment_ids = [each.segment_id for each in hello.segments]
         settled = await self._store.coverage(hello.ledger_id, segment_ids, counted_max=COUNTED_PER_HELLO)
-        rejected = await self._store.rejected(hello.ledger_id, HELLO_REJECTED_MAX)
+        after = _rejected_before(hello.ledger_id, hello.rejected_page_token)
+        places = await self._store.rejected(hello.ledger_id, after, HELLO_REJECTED_MAX)
+        rejected = _by_segment_id(places)
+        about = list(rejected) if hello.rejected_page_token else segment_ids
         return pb.IngestHelloResult(
             settled=_told(settled),
             settled_count=await self._store.settled_count(hello.ledger_id),
-            rejected=_told({segment_id: rejected[segment_id] for segment_id in segment_ids if segment_id in rejected}),
+            rejected=_told({segment_id: rejected[segment_id] for segment_id in about if segment_id in rejected}),
+            next_rejected_page_token=_rejected_token(hello.ledger_id, places),
         )
 
 
@@ -99,6 +107,13 @@ async def _hello(requests: Requests) -> pb.IngestHello:
     return hello
 
 
+def _by_segment_id(places: Sequence[SegmentPlace]) -> dict[bytes, Coverage]:
+    indexes: defaultdict[bytes, list[int]] = defaultdict(list)
+    for segment_id, index in places:
+        indexes[segment_id].append(index)
+    return {segment_id: Coverage.of(of_segment) for segment_id, of_segment in indexes.items()}
+
+
 def _told(settled: Mapping[bytes, Coverage]) -> Iterator[SegmentRanges]:
     """What fits into one answer. The ledger sends the rest again, which ends as stored or duplicate."""
     left = HELLO_RANGES_MAX
@@ -107,6 +122,27 @@ def _told(settled: Mapping[bytes, Coverage]) -> Iterator[SegmentRanges]:
             left -= len(intervals)
             ranges = [IndexRange(first=first, last=last) for first, last in intervals]
             yield SegmentRanges(segment_id=segment_id, ranges=ranges)
+
+
+def _rejected_before(ledger_id: str, token: str) -> SegmentPlace:
+    """The last rejected record of the hello before. Raises ContractError INVALID_PAGE_TOKEN."""
+    if not token:
+        return NO_PLACE
+    if (match := _REJECTED_KEY.fullmatch(key_of_token(_rejected_query(ledger_id), token))) is None:
+        raise not_a_token()
+    return bytes.fromhex(match[1]), int(match[2])
+
+
+def _rejected_token(ledger_id: str, places: Sequence[SegmentPlace]) -> str:
+    """Where the next hello goes on; "" when all was told."""
+    if len(places) < HELLO_REJECTED_MAX:
+        return ""
+    segment_id, index = places[-1]
+    return page_token(_rejected_query(ledger_id), f"{segment_id.hex()}|{index}")
+
+
+def _rejected_query(ledger_id: str) -> str:
+    return f"IngestStream rejected {ledger_id}"
 
 
 def _bad(field: str, description: str) -> ContractError:

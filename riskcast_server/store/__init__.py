@@ -4,12 +4,14 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from riskcast_server.store.contract import (
+    NO_PLACE,
     Failure,
     Kept,
     Lease,
     PartitionCount,
     Runs,
     SegmentCoverage,
+    SegmentPlace,
     SignalQuery,
     StateKey,
     StatesQuery,
@@ -22,12 +24,14 @@ from riskcast_server.store.postgres import migrate, open_postgres
 from riskcast_server.store.sqlite import back_up, open_sqlite, schema_versions
 
 __all__ = [
+    "NO_PLACE",
     "Failure",
     "Kept",
     "Lease",
     "PartitionCount",
     "Runs",
     "SegmentCoverage",
+    "SegmentPlace",
     "SignalQuery",
     "StateKey",
     "StatesQuery",

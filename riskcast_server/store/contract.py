@@ -82,6 +82,8 @@ class StatesQuery:
     is_history: bool = False
 
 
+SegmentPlace = tuple[bytes, int]  # segment_id, record_index: of one ledger
+NO_PLACE: SegmentPlace = (b"", 0)  # before all of them
 StateKey = tuple[str, str, int]  # ledger_id, partition, fence
 
 
@@ -186,8 +188,8 @@ class Store(Protocol):
         By segment, then record index. The place of one may have a row: that of another signal.
         """
 
-    async def rejected(self, ledger_id: str, limit: int) -> dict[bytes, Coverage]:
-        """By segment, the records that are settled as rejected; the first so many by segment, then record index.
+    async def rejected(self, ledger_id: str, after: SegmentPlace, limit: int) -> list[SegmentPlace]:
+        """The records that are settled as rejected, the first so many behind that one, by segment, then record index.
 
         Every hello asks, and what else is settled must not make it dearer.
         """

@@ -147,14 +147,6 @@ def by_segment(positions: Iterable[Position | None]) -> dict[tuple[str, bytes], 
     return dict(sorted(indexes.items()))
 
 
-def by_segment_id(places: Iterable[Sequence[Any]]) -> dict[bytes, Coverage]:
-    """What is covered by (segment_id, record index), however often and in whatever order each comes."""
-    indexes: defaultdict[bytes, list[int]] = defaultdict(list)
-    for segment_id, index in places:
-        indexes[segment_id].append(index)
-    return {segment_id: Coverage.of(of_segment) for segment_id, of_segment in indexes.items()}
-
-
 def in_doubt(cached: Coverage, counts: Mapping[int, int], size: int) -> Coverage:
     """The blocks of so many indexes, told by their first ones, that must be read to know what is settled of them.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import riskcast_server.services.ingest
 from contract.errors import ContractError, Reason
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1 import ledger_service_pb2 as ledger_pb
@@ -256,6 +257,24 @@ async def test_without_its_delivery_db_omen_finds_every_dead_letter_again_and_th
             assert await store.count() == 2
     assert [letter.record for letter in after] == [letter.record for letter in before]
     assert [letter.drop_reason for letter in after] == ["", "", ""]
+
+
+async def test_of_more_rejections_than_fit_into_a_hello_omen_finds_every_dead_letter_again(
+    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(riskcast_server.services.ingest, "HELLO_REJECTED_MAX", 2)
+    async with riskcast(tmp_path / "db") as store:
+        for start in (1, 6):  # each start makes a segment of its own
+            async with omen(tmp_path / "ledger", store.port) as server:
+                for number in range(start, start + 5):
+                    await server.emit(event(number, title=BAD if number != 4 else "Will it close?"))
+                before = await listed(server)
+        set_aside(tmp_path / "ledger")
+        async with omen(tmp_path / "ledger", store.port) as server:
+            await until_listed(server, *[1] * 9)
+            after = await listed(server)
+            assert await store.count() == 1
+    assert [letter.record for letter in after] == [letter.record for letter in before]
 
 
 async def test_a_hundred_that_are_only_asked_about_again_do_not_pause_delivery(tmp_path: Path, door: Door) -> None:

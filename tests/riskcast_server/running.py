@@ -53,15 +53,19 @@ class Client:
         response: ingest_pb.IngestResponse = await self.ingest_stub.Ingest(request, timeout=TIMEOUT_S)
         return response
 
-    async def hello(self, *segment_ids: bytes, ledger_id: str = LEDGER) -> ingest_pb.IngestHelloResult:
-        async with self.stream(*segment_ids, ledger_id=ledger_id) as stream:
+    async def hello(
+        self, *segment_ids: bytes, ledger_id: str = LEDGER, rejected_page_token: str = ""
+    ) -> ingest_pb.IngestHelloResult:
+        async with self.stream(*segment_ids, ledger_id=ledger_id, rejected_page_token=rejected_page_token) as stream:
             return stream.hello
 
     @asynccontextmanager
-    async def stream(self, *segment_ids: bytes, ledger_id: str = LEDGER) -> AsyncIterator["Stream"]:
+    async def stream(
+        self, *segment_ids: bytes, ledger_id: str = LEDGER, rejected_page_token: str = ""
+    ) -> AsyncIterator["Stream"]:
         call = self.ingest_stub.IngestStream(timeout=TIMEOUT_S)
         segments = [ingest_pb.SegmentCount(segment_id=each, record_count=1) for each in segment_ids]
-        hello = ingest_pb.IngestHello(ledger_id=ledger_id, segments=segments)
+        hello = ingest_pb.IngestHello(ledger_id=ledger_id, segments=segments, rejected_page_token=rejected_page_token)
         await call.write(ingest_pb.IngestStreamRequest(hello=hello))
         answer = await call.read()
         if answer is grpc.aio.EOF:

@@ -1,6 +1,7 @@
 """Delivery's way in: hellos, batches, one outcome per record, in order."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import grpc
 import pytest
 
 from contract.limits import HELLO_RANGES_MAX, HELLO_REJECTED_MAX, MIB
-from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord
+from omen.v1.ledger_record_pb2 import IndexRange, LedgerRecord, SegmentRanges
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as pb
 from riskcast.v1.signal_service_pb2 import CountSignalsRequest, GetSignalRequest
+from riskcast_server.services import ingest
 from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import DAY, LEDGER, OTHER_LEDGER, SEGMENT, event, position, record, records
 from tests.riskcast_server.running import refused, riskcast, sql
@@ -155,6 +157,34 @@ def test_a_hello_names_no_more_ranges_than_one_message_holds(tmp_path: Path) -> 
             assert hello.ByteSize() < 2 * MIB
 
     asyncio.run(scenario())
+
+
+def test_what_was_rejected_and_does_not_fit_into_a_hello_is_told_by_the_next_ones(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "HELLO_REJECTED_MAX", 2)
+
+    async def scenario() -> None:
+        async with riskcast(database.url) as client:
+            there = [(OTHER_SEGMENT, 2), (OTHER_SEGMENT, 3), (SEGMENT, 1), (SEGMENT, 3), (SEGMENT, 5)]
+            for segment_id, index in there:
+                await client.deliver([record(index, b"no event", at=position(index, segment_id=segment_id))])
+            pages = [await client.hello(SEGMENT, OTHER_SEGMENT)]
+            while token := pages[-1].next_rejected_page_token:
+                pages.append(await client.hello(rejected_page_token=token))
+            assert [places(page.rejected) for page in pages] == [there[:2], there[2:4], there[4:]]
+            assert [len(page.settled) for page in pages] == [2, 0, 0]
+            assert places((await client.hello(SEGMENT)).rejected) == []  # none of the first ones is of that segment
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.hello(rejected_page_token="x")
+            assert refused(caught.value).reason == "INVALID_PAGE_TOKEN"
+
+    asyncio.run(scenario())
+
+
+def places(told: Iterable[SegmentRanges]) -> list[tuple[bytes, int]]:
+    runs = [(each.segment_id, run) for each in told for run in each.ranges]
+    return [(segment_id, index) for segment_id, run in runs for index in range(run.first, run.last + 1)]
 
 
 def test_a_record_redriven_after_its_rejection_becomes_a_row(database: Database) -> None:

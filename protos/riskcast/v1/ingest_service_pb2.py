@@ -28,7 +28,7 @@ from omen.v1 import signal_event_pb2 as omen_dot_v1_dot_signal__event__pb2
 from omen.v1 import signal_service_pb2 as omen_dot_v1_dot_signal__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n riskcast/v1/ingest_service.proto\x12\x0briskcast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bomen/v1/ledger_record.proto\x1a\x1aomen/v1/signal_event.proto\x1a\x1comen/v1/signal_service.proto\"_\n\rIngestRequest\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.omen.v1.SignalEvent\x12)\n\x08position\x18\x02 \x01(\x0b\x32\x17.omen.v1.LedgerPosition\"Q\n\x0eIngestResponse\x12\x0e\n\x06\x61\x63k_id\x18\x01 \x01(\t\x12/\n\x0bingested_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x0f\x44uplicateSignal\x12\x0e\n\x06\x61\x63k_id\x18\x01 \x01(\t\x12/\n\x0bingested_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x63ontent_matches\x18\x03 \x01(\x08\"v\n\x13IngestStreamRequest\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.riskcast.v1.IngestHelloH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.riskcast.v1.IngestBatchH\x00\x42\t\n\x07message\"M\n\x0bIngestHello\x12\x11\n\tledger_id\x18\x01 \x01(\t\x12+\n\x08segments\x18\x02 \x03(\x0b\x32\x19.riskcast.v1.SegmentCount\"8\n\x0cSegmentCount\x12\x12\n\nsegment_id\x18\x01 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\"5\n\x0bIngestBatch\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.omen.v1.LedgerRecord\"\x83\x01\n\x14IngestStreamResponse\x12/\n\x05hello\x18\x01 \x01(\x0b\x32\x1e.riskcast.v1.IngestHelloResultH\x00\x12/\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.riskcast.v1.IngestBatchResultH\x00\x42\t\n\x07message\"}\n\x11IngestHelloResult\x12\'\n\x07settled\x18\x01 \x03(\x0b\x32\x16.omen.v1.SegmentRanges\x12\x15\n\rsettled_count\x18\x02 \x01(\x04\x12(\n\x08rejected\x18\x03 \x03(\x0b\x32\x16.omen.v1.SegmentRanges\"?\n\x11IngestBatchResult\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.riskcast.v1.RecordResult\"n\n\x0cRecordResult\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.riskcast.v1.RecordOutcome\x12\x0e\n\x06\x61\x63k_id\x18\x02 \x01(\t\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.omen.v1.ItemError*\xa2\x01\n\rRecordOutcome\x12\x1e\n\x1aRECORD_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_OUTCOME_STORED\x10\x01\x12\x1c\n\x18RECORD_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17RECORD_OUTCOME_CONFLICT\x10\x03\x12\x1b\n\x17RECORD_OUTCOME_REJECTED\x10\x04\x32\xb0\x01\n\rIngestService\x12\x46\n\x06Ingest\x12\x1a.riskcast.v1.IngestRequest\x1a\x1b.riskcast.v1.IngestResponse\"\x03\x90\x02\x02\x12W\n\x0cIngestStream\x12 .riskcast.v1.IngestStreamRequest\x1a!.riskcast.v1.IngestStreamResponse(\x01\x30\x01\x42S\n\x0eio.riskcast.v1B\x12IngestServiceProtoP\x01Z+omen-riskcast/gen/go/riskcast/v1;riskcastv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n riskcast/v1/ingest_service.proto\x12\x0briskcast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bomen/v1/ledger_record.proto\x1a\x1aomen/v1/signal_event.proto\x1a\x1comen/v1/signal_service.proto\"_\n\rIngestRequest\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.omen.v1.SignalEvent\x12)\n\x08position\x18\x02 \x01(\x0b\x32\x17.omen.v1.LedgerPosition\"Q\n\x0eIngestResponse\x12\x0e\n\x06\x61\x63k_id\x18\x01 \x01(\t\x12/\n\x0bingested_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x0f\x44uplicateSignal\x12\x0e\n\x06\x61\x63k_id\x18\x01 \x01(\t\x12/\n\x0bingested_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x63ontent_matches\x18\x03 \x01(\x08\"v\n\x13IngestStreamRequest\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.riskcast.v1.IngestHelloH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.riskcast.v1.IngestBatchH\x00\x42\t\n\x07message\"j\n\x0bIngestHello\x12\x11\n\tledger_id\x18\x01 \x01(\t\x12+\n\x08segments\x18\x02 \x03(\x0b\x32\x19.riskcast.v1.SegmentCount\x12\x1b\n\x13rejected_page_token\x18\x03 \x01(\t\"8\n\x0cSegmentCount\x12\x12\n\nsegment_id\x18\x01 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\"5\n\x0bIngestBatch\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.omen.v1.LedgerRecord\"\x83\x01\n\x14IngestStreamResponse\x12/\n\x05hello\x18\x01 \x01(\x0b\x32\x1e.riskcast.v1.IngestHelloResultH\x00\x12/\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.riskcast.v1.IngestBatchResultH\x00\x42\t\n\x07message\"\x9f\x01\n\x11IngestHelloResult\x12\'\n\x07settled\x18\x01 \x03(\x0b\x32\x16.omen.v1.SegmentRanges\x12\x15\n\rsettled_count\x18\x02 \x01(\x04\x12(\n\x08rejected\x18\x03 \x03(\x0b\x32\x16.omen.v1.SegmentRanges\x12 \n\x18next_rejected_page_token\x18\x04 \x01(\t\"?\n\x11IngestBatchResult\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.riskcast.v1.RecordResult\"n\n\x0cRecordResult\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.riskcast.v1.RecordOutcome\x12\x0e\n\x06\x61\x63k_id\x18\x02 \x01(\t\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.omen.v1.ItemError*\xa2\x01\n\rRecordOutcome\x12\x1e\n\x1aRECORD_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_OUTCOME_STORED\x10\x01\x12\x1c\n\x18RECORD_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17RECORD_OUTCOME_CONFLICT\x10\x03\x12\x1b\n\x17RECORD_OUTCOME_REJECTED\x10\x04\x32\xb0\x01\n\rIngestService\x12\x46\n\x06Ingest\x12\x1a.riskcast.v1.IngestRequest\x1a\x1b.riskcast.v1.IngestResponse\"\x03\x90\x02\x02\x12W\n\x0cIngestStream\x12 .riskcast.v1.IngestStreamRequest\x1a!.riskcast.v1.IngestStreamResponse(\x01\x30\x01\x42S\n\x0eio.riskcast.v1B\x12IngestServiceProtoP\x01Z+omen-riskcast/gen/go/riskcast/v1;riskcastv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.riskcast.v1B\022IngestServiceProtoP\001Z+omen-riskcast/gen/go/riskcast/v1;riskcastv1'
   _globals['_INGESTSERVICE'].methods_by_name['Ingest']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['Ingest']._serialized_options = b'\220\002\002'
-  _globals['_RECORDOUTCOME']._serialized_start=1209
-  _globals['_RECORDOUTCOME']._serialized_end=1371
+  _globals['_RECORDOUTCOME']._serialized_start=1273
+  _globals['_RECORDOUTCOME']._serialized_end=1435
   _globals['_INGESTREQUEST']._serialized_start=169
   _globals['_INGESTREQUEST']._serialized_end=264
   _globals['_INGESTRESPONSE']._serialized_start=266
@@ -49,19 +49,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTSTREAMREQUEST']._serialized_start=458
   _globals['_INGESTSTREAMREQUEST']._serialized_end=576
   _globals['_INGESTHELLO']._serialized_start=578
-  _globals['_INGESTHELLO']._serialized_end=655
-  _globals['_SEGMENTCOUNT']._serialized_start=657
-  _globals['_SEGMENTCOUNT']._serialized_end=713
-  _globals['_INGESTBATCH']._serialized_start=715
-  _globals['_INGESTBATCH']._serialized_end=768
-  _globals['_INGESTSTREAMRESPONSE']._serialized_start=771
-  _globals['_INGESTSTREAMRESPONSE']._serialized_end=902
-  _globals['_INGESTHELLORESULT']._serialized_start=904
-  _globals['_INGESTHELLORESULT']._serialized_end=1029
-  _globals['_INGESTBATCHRESULT']._serialized_start=1031
-  _globals['_INGESTBATCHRESULT']._serialized_end=1094
-  _globals['_RECORDRESULT']._serialized_start=1096
-  _globals['_RECORDRESULT']._serialized_end=1206
-  _globals['_INGESTSERVICE']._serialized_start=1374
-  _globals['_INGESTSERVICE']._serialized_end=1550
+  _globals['_INGESTHELLO']._serialized_end=684
+  _globals['_SEGMENTCOUNT']._serialized_start=686
+  _globals['_SEGMENTCOUNT']._serialized_end=742
+  _globals['_INGESTBATCH']._serialized_start=744
+  _globals['_INGESTBATCH']._serialized_end=797
+  _globals['_INGESTSTREAMRESPONSE']._serialized_start=800
+  _globals['_INGESTSTREAMRESPONSE']._serialized_end=931
+  _globals['_INGESTHELLORESULT']._serialized_start=934
+  _globals['_INGESTHELLORESULT']._serialized_end=1093
+  _globals['_INGESTBATCHRESULT']._serialized_start=1095
+  _globals['_INGESTBATCHRESULT']._serialized_end=1158
+  _globals['_RECORDRESULT']._serialized_start=1160
+  _globals['_RECORDRESULT']._serialized_end=1270
+  _globals['_INGESTSERVICE']._serialized_start=1438
+  _globals['_INGESTSERVICE']._serialized_end=1614
 # @@protoc_insertion_point(module_scope)

@@ -187,8 +187,13 @@ class IngestHello(_message.Message):
 
     LEDGER_ID_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    REJECTED_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.str
     """The ledger, a UUID. Required. Every record of the stream must be of it."""
+    rejected_page_token: _builtins.str
+    """next_rejected_page_token of a hello of this ledger before: tell the next rejected records, of all segments, asked about
+    or not. Optional.
+    """
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentCount]:
         """The segments to compare. Optional. At most 50000."""
@@ -198,10 +203,11 @@ class IngestHello(_message.Message):
         *,
         ledger_id: _builtins.str = ...,
         segments: _abc.Iterable[Global___SegmentCount] | None = ...,
+        rejected_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_id", b"ledger_id", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_id", b"ledger_id", "rejected_page_token", b"rejected_page_token", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,8 +304,13 @@ class IngestHelloResult(_message.Message):
     SETTLED_FIELD_NUMBER: _builtins.int
     SETTLED_COUNT_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
+    NEXT_REJECTED_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     settled_count: _builtins.int
     """How many records of this ledger are settled in all. Output only."""
+    next_rejected_page_token: _builtins.str
+    """For the rejected records that did not fit: another stream, with this in its hello, tells the next ones. Empty at the
+    end. Output only.
+    """
     @_builtins.property
     def settled(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_record_pb2.SegmentRanges]:
         """Of the segments asked about, the records that are settled. In the order asked; segments of which nothing is settled
@@ -318,10 +329,11 @@ class IngestHelloResult(_message.Message):
         settled: _abc.Iterable[_ledger_record_pb2.SegmentRanges] | None = ...,
         settled_count: _builtins.int = ...,
         rejected: _abc.Iterable[_ledger_record_pb2.SegmentRanges] | None = ...,
+        next_rejected_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rejected", b"rejected", "settled", b"settled", "settled_count", b"settled_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_rejected_page_token", b"next_rejected_page_token", "rejected", b"rejected", "settled", b"settled", "settled_count", b"settled_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

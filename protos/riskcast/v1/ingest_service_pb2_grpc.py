@@ -78,7 +78,8 @@ class IngestServiceServicer:
     def IngestStream(self, request_iterator, context):
         """Stores the records of one ledger. The first message each way is a hello; then one response per batch, in the order
         of the batches. What is settled is committed with the records, so a hello always tells where to go on. Scope ingest.
-        INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger),
+        INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger;
+        INVALID_PAGE_TOKEN),
         FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED: no record of that batch was settled),
         RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo), UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo).
         """

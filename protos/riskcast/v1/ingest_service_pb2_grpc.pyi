@@ -52,7 +52,8 @@ class IngestServiceStub:
     IngestStream: _grpc.StreamStreamMultiCallable[_ingest_service_pb2.IngestStreamRequest, _ingest_service_pb2.IngestStreamResponse]
     """Stores the records of one ledger. The first message each way is a hello; then one response per batch, in the order
     of the batches. What is settled is committed with the records, so a hello always tells where to go on. Scope ingest.
-    INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger),
+    INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger;
+    INVALID_PAGE_TOKEN),
     FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED: no record of that batch was settled),
     RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo), UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo).
     """
@@ -81,7 +82,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     IngestStream: _aio.StreamStreamMultiCallable[_ingest_service_pb2.IngestStreamRequest, _ingest_service_pb2.IngestStreamResponse]  # type: ignore[assignment]
     """Stores the records of one ledger. The first message each way is a hello; then one response per batch, in the order
     of the batches. What is settled is committed with the records, so a hello always tells where to go on. Scope ingest.
-    INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger),
+    INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger;
+    INVALID_PAGE_TOKEN),
     FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED: no record of that batch was settled),
     RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo), UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo).
     """
@@ -119,7 +121,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_ingest_service_pb2.IngestStreamResponse], _abc.AsyncIterator[_ingest_service_pb2.IngestStreamResponse]]:
         """Stores the records of one ledger. The first message each way is a hello; then one response per batch, in the order
         of the batches. What is settled is committed with the records, so a hello always tells where to go on. Scope ingest.
-        INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger),
+        INVALID_ARGUMENT (INVALID_SIGNAL: no hello first, an empty or too large batch, a record of another ledger;
+        INVALID_PAGE_TOKEN),
         FAILED_PRECONDITION (SCHEMA_VERSION_UNSUPPORTED: no record of that batch was settled),
         RESOURCE_EXHAUSTED (QUEUE_FULL, with RetryInfo), UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo).
         """

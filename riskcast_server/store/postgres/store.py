@@ -14,7 +14,15 @@ from typing import Any
 from contract.coverage import Coverage
 from riskcast_server.settlement import Entry, Known, Outcome, Plan, Row, covered, decide
 from riskcast_server.store.checking import Counted, checked
-from riskcast_server.store.contract import Failure, PartitionCount, Runs, SegmentCoverage, SignalKey, SignalQuery
+from riskcast_server.store.contract import (
+    Failure,
+    PartitionCount,
+    Runs,
+    SegmentCoverage,
+    SegmentPlace,
+    SignalKey,
+    SignalQuery,
+)
 from riskcast_server.store.postgres.address import Address
 from riskcast_server.store.postgres.database import Connection, Database, Outrun, refusing
 from riskcast_server.store.postgres.runs import PostgresRuns
@@ -26,7 +34,6 @@ from riskcast_server.store.rows import (
     CachedCoverage,
     bounds_of,
     by_segment,
-    by_segment_id,
     in_doubt,
     maybe_coverage,
     place_of,
@@ -140,7 +147,8 @@ FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE 
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY segment_id, record_index"""
 
 REJECTED = """SELECT segment_id, record_index FROM settlements
-    WHERE ledger_id = $1 AND outcome = 'rejected' ORDER BY segment_id, record_index LIMIT $2"""
+    WHERE ledger_id = $1 AND outcome = 'rejected' AND (segment_id, record_index) > ($2, $3)
+    ORDER BY segment_id, record_index LIMIT $4"""
 
 Segment = tuple[str, bytes]  # ledger_id, segment_id
 
@@ -209,8 +217,8 @@ class PostgresStore:
     async def failures(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[Failure]:
         return [Failure(*row) for row in await self._database.read(FAILURES, ledger_id, list(segment_ids))]
 
-    async def rejected(self, ledger_id: str, limit: int) -> dict[bytes, Coverage]:
-        return by_segment_id(await self._database.read(REJECTED, ledger_id, limit))
+    async def rejected(self, ledger_id: str, after: SegmentPlace, limit: int) -> list[SegmentPlace]:
+        return [(id_, index) for id_, index in await self._database.read(REJECTED, ledger_id, *after, limit)]
 
     async def cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
         rows = await self._database.read(CACHED_COVERAGE, ledger_id, list(segment_ids))

@@ -17,6 +17,7 @@ from riskcast_server.store.contract import (
     PartitionCount,
     Runs,
     SegmentCoverage,
+    SegmentPlace,
     SignalKey,
     SignalQuery,
     StoreRefused,
@@ -28,7 +29,6 @@ from riskcast_server.store.rows import (
     CachedCoverage,
     bounds_of,
     by_segment,
-    by_segment_id,
     in_doubt,
     maybe_coverage,
     place_of,
@@ -149,7 +149,8 @@ FAILURES = f"""SELECT segment_id, record_index, reason FROM settlements t WHERE 
     AND (outcome = 'rejected' OR outcome = 'conflict' AND NOT {HAS_ROW}) ORDER BY record_index"""
 
 REJECTED = """SELECT segment_id, record_index FROM settlements INDEXED BY settlements_rejected
-    WHERE ledger_id = ? AND outcome = 'rejected' ORDER BY segment_id, record_index LIMIT ?"""
+    WHERE ledger_id = ? AND outcome = 'rejected' AND (segment_id, record_index) > (?, ?)
+    ORDER BY segment_id, record_index LIMIT ?"""
 
 
 @asynccontextmanager
@@ -228,8 +229,8 @@ class SqliteStore:
             found += [Failure(*row) for row in await self._database.read(FAILURES, (ledger_id, segment_id))]
         return found
 
-    async def rejected(self, ledger_id: str, limit: int) -> dict[bytes, Coverage]:
-        return by_segment_id(await self._database.read(REJECTED, (ledger_id, limit)))
+    async def rejected(self, ledger_id: str, after: SegmentPlace, limit: int) -> list[SegmentPlace]:
+        return [(id_, index) for id_, index in await self._database.read(REJECTED, (ledger_id, *after, limit))]
 
     async def cached(self, ledger_id: str, segment_ids: Sequence[bytes]) -> list[CachedCoverage]:
         cached: list[CachedCoverage] = []
