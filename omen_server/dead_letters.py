@@ -21,7 +21,6 @@ from datetime import datetime
 from typing import Any, Self
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from contract.coverage import Coverage
 from contract.errors import timestamp
@@ -29,7 +28,7 @@ from ledger import Position
 from ledger.positions import RECORD_INDEX_MAX, sequence_of
 from omen.v1.signal_service_pb2 import ItemError
 from omen_server.appends import Place, place_of
-from omen_server.delivery_file import DeliveryFile, Rows
+from omen_server.delivery_file import IS_INTACT, DeliveryFile, Rows
 from omen_server.journal import partition_pruned
 
 OnRedrive = Callable[[Sequence[Position]], None]
@@ -46,21 +45,20 @@ RECORD = f"""INSERT INTO dead_letters
     ({POSITION}, reason, rejection, attempt_count, first_rejected_at, last_rejected_at) VALUES {{rows}}
     ON CONFLICT (segment_id, record_index) DO UPDATE SET reason = excluded.reason, rejection = excluded.rejection,
         attempt_count = attempt_count + 1, last_rejected_at = excluded.last_rejected_at, redrive_requested_at = NULL
+        WHERE {IS_INTACT}
     RETURNING segment_id, record_index, redrive_requested_at, dropped_at"""
 
 RESOLVE = "DELETE FROM dead_letters WHERE (segment_id, record_index) IN (VALUES {rows})"
 
 REDRIVE = f"""UPDATE dead_letters SET redrive_requested_at = coalesce(redrive_requested_at, ?),
-    drop_reason = '', dropped_at = NULL WHERE {{picked}} RETURNING {POSITION}"""
+    drop_reason = '', dropped_at = NULL WHERE {IS_INTACT} AND {{picked}} RETURNING {POSITION}"""
 
 DROP = f"""UPDATE dead_letters SET redrive_requested_at = NULL, drop_reason = ?, dropped_at = ?
-    WHERE dropped_at IS NULL AND {{picked}} RETURNING {POSITION}"""
+    WHERE dropped_at IS NULL AND {IS_INTACT} AND {{picked}} RETURNING {POSITION}"""
 
-LIST = f"""SELECT number, {POSITION}, reason, rejection, attempt_count, first_rejected_at, last_rejected_at,
+LIST = f"""SELECT {IS_INTACT}, number, {POSITION}, rejection, attempt_count, first_rejected_at, last_rejected_at,
         redrive_requested_at, drop_reason, dropped_at
     FROM dead_letters WHERE number > ? AND {{picked}} ORDER BY number LIMIT ?"""
-
-UNREADABLE = "delivery.db cannot tell any more what RiskCast said of it"
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +91,13 @@ class DeadLetter:
     redrive_requested_at: int | None
     drop_reason: str
     dropped_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """One that delivery.db does not tell any more as it was told."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +206,10 @@ class DeadLetters:
         """Give these up; how many. Those that had been keep their reason."""
         return await asyncio.shield(self._drop(picked, reason, at))
 
-    async def page(self, picked: LetterFilter, after: int, limit: int) -> list[DeadLetter]:
+    async def page(self, picked: LetterFilter, after: int, limit: int) -> list[DeadLetter | Garbled]:
         """The first so many behind that number."""
         condition, values = _condition(picked)
         return list(map(self._letter, await self._file.read(LIST.format(picked=condition), (after, *values, limit))))
-
-    def note_unreadable(self, number: int) -> None:
-        """Of this one delivery.db cannot tell everything any more. Logged once."""
-        if number not in self._unreadable:
-            self._unreadable.add(number)
-            log.error("dead_letter_unreadable", number=number)
 
     async def _record(self, rejected: list[Rejected]) -> None:
         async with self._changing:
@@ -264,14 +263,15 @@ class DeadLetters:
             log.warning("dead_letters_dropped", count=len(dropped), records=_named(dropped), reason=reason)
         return len(dropped)
 
-    def _letter(self, row: Sequence[Any]) -> DeadLetter:
-        number, partition, segment_id, ordinal, index, reason, blob, *rest = row
-        try:
-            rejection = ItemError.FromString(blob)
-        except DecodeError:
-            self.note_unreadable(number)
-            rejection = ItemError(reason=reason, message=UNREADABLE)
-        return DeadLetter(number, _position((partition, segment_id, ordinal, index)), rejection, *rest)
+    def _letter(self, row: Sequence[Any]) -> DeadLetter | Garbled:
+        """What was garbled since the start is logged once."""
+        is_intact, number, *place, rejection = row[:7]
+        if is_intact:
+            return DeadLetter(number, _position(place), ItemError.FromString(rejection), *row[7:])
+        if number not in self._unreadable:
+            self._unreadable.add(number)
+            log.error("dead_letter_unreadable", number=number)
+        return Garbled(number)
 
     def _note(self, rows: Rows) -> None:
         for segment_id, index, redrive_requested_at, dropped_at in rows:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import aiosqlite
 import structlog
+from google_crc32c import value as crc32c
 
 from contract.errors import ContractError, Reason
 from serving.files import read_regular
@@ -21,19 +22,20 @@ T = TypeVar("T")
 Rows = Sequence[tuple[Any, ...]]
 
 DELIVERY_FILE = "delivery.db"  # in the directory of the ledger
-SCHEMA_VERSION = 1  # the file's user_version; 0 is a new file, or one from before it had dead letters
+SCHEMA_VERSION = 2  # the file's user_version; 0 is a new file, or one from before it had dead letters
 RETRY_DELAY_S = 5.0
+
+# What a row tells. SQLite reads a flipped bit of it as it is: another record would be redriven, or given up.
+TOLD = (
+    *("number", "partition", "segment_id", "segment_ordinal", "record_index", "reason", "rejection", "attempt_count"),
+    *("first_rejected_at", "last_rejected_at", "redrive_requested_at", "drop_reason", "dropped_at"),
+)
+CHECKSUM = f"row_checksum({', '.join(f'CAST({column} AS BLOB)' for column in TOLD)})"
+IS_INTACT = f"checksum IS {CHECKSUM}"
 
 # Times of dead letters are microseconds since the epoch. AUTOINCREMENT: a number names one dead letter for ever, and a
 # page begins behind it.
-SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS pause (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    reason TEXT NOT NULL,
-    paused_at TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS dead_letters (
+TABLE = """CREATE TABLE IF NOT EXISTS {name} (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     partition TEXT NOT NULL,
     segment_id BLOB NOT NULL,
@@ -50,10 +52,50 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     UNIQUE (segment_id, record_index),
     CHECK (redrive_requested_at IS NULL OR dropped_at IS NULL)
 ) STRICT;
+"""
+BY_PLACE = """
 CREATE INDEX IF NOT EXISTS dead_letters_by_place ON dead_letters (partition, segment_ordinal, record_index);
+"""
+
+SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS pause (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    reason TEXT NOT NULL,
+    paused_at TEXT NOT NULL
+);
+{TABLE.format(name="dead_letters")}
+{BY_PLACE}
+ALTER TABLE dead_letters ADD COLUMN checksum INTEGER;
+UPDATE dead_letters SET checksum = {CHECKSUM};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
+
+GARBLED = f"SELECT number, partition, record_index, drop_reason FROM dead_letters WHERE {IS_INTACT} IS NOT TRUE"
+
+# Without the rows that are garbled, and with indexes of what is left: those there are may tell of what was.
+REBUILD = f"""
+BEGIN IMMEDIATE;
+{TABLE.format(name="intact")}
+ALTER TABLE intact ADD COLUMN checksum INTEGER;
+INSERT INTO intact SELECT * FROM dead_letters WHERE {IS_INTACT};
+DELETE FROM sqlite_sequence WHERE name = 'intact';
+UPDATE sqlite_sequence SET name = 'intact' WHERE name = 'dead_letters';
+DROP TABLE dead_letters;
+ALTER TABLE intact RENAME TO dead_letters;
+{BY_PLACE}
+COMMIT;
+"""
+
+# Of this connection alone: another one, which has no such function, may read the file all the same.
+CHECKSUMS = "".join(
+    f"""CREATE TEMP TRIGGER checksum_{name} AFTER {event} ON main.dead_letters BEGIN
+    UPDATE dead_letters SET checksum = {CHECKSUM} WHERE number = NEW.number;
+END;
+"""
+    for name, event in (("inserted", "INSERT"), ("updated", f"UPDATE OF {', '.join(TOLD)}"))
+)
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +154,10 @@ async def open_delivery_file(path: Path) -> AsyncIterator[DeliveryFile]:
     """Made where it is missing, brought up to date where it is older. Raises DeliveryFileUnreadable."""
     async with aiosqlite.connect(path, isolation_level=None) as database:  # each statement commits by itself
         with _readable(path):
-            await _prepare(database)
             database.text_factory = _text
+            await database.create_function("row_checksum", -1, row_checksum, deterministic=True)
+            await _prepare(database)
+            await database.executescript(CHECKSUMS)
         yield DeliveryFile(path, database)
 
 
@@ -135,6 +179,12 @@ def kept(path: Path, table: str, sql: str, read: Callable[[Rows], T]) -> T:
         _check_version(database.execute("PRAGMA user_version").fetchone()[0])
         is_made = database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         return read(database.execute(sql).fetchall() if is_made else [])
+
+
+def row_checksum(*values: bytes | None) -> int:
+    """CRC32C of what a row tells, and of where each value ends."""
+    parts = (b"-" if value is None else b"%d:%b" % (len(value), value) for value in values)
+    return int(crc32c(b"".join(parts)))
 
 
 def _files_at(path: Path) -> list[tuple[int, int]]:
@@ -167,6 +217,11 @@ async def _prepare(database: aiosqlite.Connection) -> None:
         raise ValueError(found)
     if version < SCHEMA_VERSION:
         await database.executescript(SCHEMA)
+    if garbled := await database.execute_fetchall(GARBLED):
+        for number, partition, index, drop_reason in garbled:
+            about = {"partition": str(partition), "record_index": str(index), "drop_reason": str(drop_reason)}
+            log.error("dead_letter_unreadable", number=number, **about)
+        await database.executescript(REBUILD)
 
 
 def _check_version(version: int) -> None:

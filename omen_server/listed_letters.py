@@ -10,11 +10,12 @@ from ledger import LedgerReader, Record
 from omen.v1.delivery_service_pb2 import DeadLetter as LetterMessage
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_service_pb2 import ItemError
-from omen_server.dead_letters import UNREADABLE, DeadLetter, DeadLetters, LetterFilter
+from omen_server.dead_letters import DeadLetter, DeadLetters, Garbled, LetterFilter
 from omen_server.journal import Journal
 from omen_server.records import ledger_position, ledger_record
 from omen_server.stored_signals import read_each
 
+UNREADABLE = "delivery.db cannot tell any more which record it was, and what RiskCast said of it"
 NUMBER_DIGITS_MAX = 18  # of a number that SQLite can compare
 
 
@@ -27,7 +28,7 @@ async def listed_letters(
     """
     found = await letters.page(picked, after, size + 1)
     reader = await journal.read(lambda ledger: ledger.reader())
-    page = await asyncio.to_thread(_fitting, letters, reader, journal.ledger_id, found[:size])
+    page = await asyncio.to_thread(_fitting, reader, journal.ledger_id, found[:size])
     return page, found[len(page) - 1].number if len(page) < len(found) else 0
 
 
@@ -48,31 +49,26 @@ def _named(picked: LetterFilter) -> str:
     return f"ListDeadLetters {picked}"
 
 
-def _fitting(
-    letters: DeadLetters, reader: LedgerReader, ledger_id: str, found: Sequence[DeadLetter]
-) -> list[LetterMessage]:
+def _fitting(reader: LedgerReader, ledger_id: str, found: Sequence[DeadLetter | Garbled]) -> list[LetterMessage]:
     """As many as fit into a page. Reads files: on a thread."""
     page: list[LetterMessage] = []
     held = PageBytes()
-    for message in _messages(letters, reader, ledger_id, found):
+    for message in _messages(reader, ledger_id, found):
         if not held.take(message.ByteSize()):
             break
         page.append(message)
     return page
 
 
-def _messages(
-    letters: DeadLetters, reader: LedgerReader, ledger_id: str, found: Sequence[DeadLetter]
-) -> Iterator[LetterMessage]:
+def _messages(reader: LedgerReader, ledger_id: str, found: Sequence[DeadLetter | Garbled]) -> Iterator[LetterMessage]:
     for start in range(0, len(found), READ_AT_ONCE):
         part = found[start : start + READ_AT_ONCE]
-        records = dict(read_each(reader, [letter.position for letter in part]))
+        records = dict(read_each(reader, [letter.position for letter in part if isinstance(letter, DeadLetter)]))
         for letter in part:
-            try:
+            if isinstance(letter, DeadLetter):
                 yield _message(letter, _record(ledger_id, letter, records[letter.position]))
-            except ValueError:  # a number that is none of ours: it costs itself, and not the page
-                letters.note_unreadable(letter.number)
-                place = LedgerPosition(ledger_id=ledger_id, partition=letter.position.partition)
+            else:
+                place = LedgerPosition(ledger_id=ledger_id)
                 yield LetterMessage(record=LedgerRecord(position=place), rejection=ItemError(message=UNREADABLE))
 
 

@@ -1,5 +1,7 @@
 """Dead letters in pages, and which of them a filter picks."""
 
+import asyncio
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,11 +14,15 @@ from contract.errors import Reason
 from contract.limits import PAGE_BYTES_MAX
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1.ledger_record_pb2 import LedgerPosition
-from omen_server.dead_letters import UNREADABLE
-from tests.ledger.faults import flip_byte, segment_of
-from tests.omen_server.letters import ERROR, NO, drop, ids, listed, page, redrive
-from tests.omen_server.running import Omen, closed_port, event, omen, refusal
+from omen.v1.ledger_service_pb2 import GetPartitionRequest
+from omen_server.delivery_file import CHECKSUM, row_checksum
+from omen_server.listed_letters import UNREADABLE
+from tests.ledger.faults import flip_byte, overwrite, segment_of
+from tests.omen_server.letters import ERROR, NO, Door, drop, ids, listed, page, redrive
+from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen, refusal, riskcast
 from tests.omen_server.scripted_riskcast import answering, peer_of
+
+BAD = "Will it be refused?"
 
 
 async def rejected(server: Omen, *numbers: int) -> list[LedgerPosition]:
@@ -75,6 +81,7 @@ async def test_a_record_that_cannot_be_read_any_more_is_listed_without_its_event
 
 def changed(ledger: Path, statement: str) -> None:
     with closing(sqlite3.connect(ledger / "delivery.db")) as connection, connection:
+        connection.create_function("row_checksum", -1, row_checksum)
         connection.execute(statement)
 
 
@@ -84,6 +91,7 @@ async def test_a_dead_letter_of_a_file_that_the_ledger_has_no_longer_is_not_show
     async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
         [position] = await rejected(server, 1)
     changed(tmp_path, "UPDATE dead_letters SET segment_id = zeroblob(16)")
+    changed(tmp_path, f"UPDATE dead_letters SET checksum = {CHECKSUM}")
     async with omen(tmp_path, closed_port()) as server:
         [letter] = await listed(server)
         assert (letter.record.position.sequence, letter.record.event) == (position.sequence, b"")
@@ -107,18 +115,61 @@ async def test_a_dead_letter_of_a_file_that_the_ledger_has_no_longer_is_not_show
 async def test_a_row_that_cannot_be_read_any_more_costs_itself_and_not_the_page(tmp_path: Path, garbling: str) -> None:
     async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
         positions = await rejected(server, 1, 2, 3)
-    changed(tmp_path, f"UPDATE dead_letters SET {garbling} WHERE number = 2")
-    with capture_logs() as lines:
-        async with omen(tmp_path, closed_port()) as server:
+    async with omen(tmp_path, closed_port()) as server:
+        changed(tmp_path, f"UPDATE dead_letters SET {garbling} WHERE number = 2")
+        with capture_logs() as lines:
             first, garbled, third = await listed(server)
             assert list(await listed(server)) == [first, garbled, third]
+            assert await redrive(server, reason=ERROR.reason) == 2
+            assert await drop(server, "given up", reason=ERROR.reason) == 2
     assert [first.record.position, third.record.position] == [positions[0], positions[2]]
     assert first.rejection == third.rejection == ERROR
-    if garbled.rejection != ERROR:
-        assert garbled.rejection.message == UNREADABLE
-        assert [line["number"] for line in lines if line["event"] == "dead_letter_unreadable"] == [2]
-    else:
-        assert "AS TEXT" in garbling
+    assert (garbled.rejection.message, garbled.record.position.sequence) == (UNREADABLE, 0)
+    assert [line["number"] for line in lines if line["event"] == "dead_letter_unreadable"] == [2]
+
+
+async def test_one_that_is_garbled_on_disk_is_named_at_the_start_and_found_again_by_the_next_hello(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Door(monkeypatch).refused.add(BAD)
+    async with riskcast(tmp_path / "db") as store:
+        async with omen(tmp_path / "ledger", store.port) as server:
+            for number in range(1, 4):
+                await server.emit(event(number, title=BAD))
+            await server.emit(event(4))
+            before = await listed(server)
+            assert await drop(server, "a wrong one", positions=[before[1].record.position]) == 1
+        place = before[1].record.position
+        file, row = tmp_path / "ledger" / "delivery.db", place.partition.encode() + place.segment_id
+        for found in re.finditer(re.escape(row + b"\x02"), file.read_bytes()):
+            overwrite(file, found.end() - 1, b"\x03")  # one bit of its record_index: it tells of another one
+        with capture_logs() as lines:
+            async with omen(tmp_path / "ledger", store.port) as server:
+                async with asyncio.timeout(DEADLINE_S):
+                    while len(after := await listed(server)) != 3:
+                        pass
+                partition = await server.ledger.GetPartition(GetPartitionRequest(partition=place.partition))
+    assert [line["drop_reason"] for line in lines if line["event"] == "dead_letter_unreadable"] == ["a wrong one"]
+    assert [each.record for each in after] == [before[0].record, before[2].record, before[1].record]
+    assert not any(each.drop_reason for each in after)
+    assert not partition.dropped_sequences
+
+
+async def test_a_dead_letter_whose_payload_rots_in_the_ledger_is_named_and_not_redriven(tmp_path: Path) -> None:
+    async with peer_of(answering(lambda record: NO)) as peer, omen(tmp_path, peer.port) as server:
+        position, intact = await rejected(server, 1, 2)
+    flip_payload(segment_of(tmp_path, partition=position.partition), b"market:1")
+    settled = {position.segment_id: [(1, 2)]}
+    with capture_logs() as lines:
+        async with peer_of(answering(settled=settled)) as peer, omen(tmp_path, peer.port) as server:
+            assert await redrive(server, partition=position.partition) == 2
+            async with asyncio.timeout(DEADLINE_S):
+                while len(await listed(server)) != 1:
+                    pass
+            [damaged] = await listed(server)
+    assert [record.position for record in peer.records] == [intact]
+    assert (damaged.record.position, damaged.record.event) == (position, b"")
+    assert [line["record_index"] for line in lines if line["event"] == "ledger_record_unreadable"] == [1]
 
 
 @pytest.mark.parametrize(

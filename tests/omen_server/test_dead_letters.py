@@ -17,7 +17,7 @@ from ledger import Position
 from ledger.positions import sequence_of
 from omen.v1.signal_service_pb2 import FieldViolation, ItemError
 from omen_server.appends import place_of
-from omen_server.dead_letters import DeadLetter, DeadLetters, LetterFilter, Rejected
+from omen_server.dead_letters import DeadLetter, DeadLetters, Garbled, LetterFilter, Rejected
 from omen_server.delivery_file import DeliveryFileUnreadable, open_delivery_file
 from omen_server.pause import PauseSwitch, kept_pause
 
@@ -41,6 +41,9 @@ class Opened:
         await self.letters.record([Rejected(position(index), error, at) for index in indexes])
 
     async def listed(self, picked: LetterFilter = ALL) -> list[DeadLetter]:
+        return [letter for letter in await self.page(picked) if isinstance(letter, DeadLetter)]
+
+    async def page(self, picked: LetterFilter = ALL) -> list[DeadLetter | Garbled]:
         return await self.letters.page(picked, 0, 1000)
 
     async def indexes(self, picked: LetterFilter = ALL) -> list[int]:
@@ -84,10 +87,13 @@ async def test_they_are_listed_oldest_first_and_a_page_goes_on_behind_the_one_be
             await now.rejected(index)
         await now.rejected(5)
         first = await now.letters.page(ALL, 0, 3)
-        assert [letter.position.record_index for letter in first] == [5, 3, 9]
+        assert [letter.number for letter in first] == [1, 2, 3]
+        assert (await now.indexes())[:3] == [5, 3, 9]
         await now.letters.resolved([place_of(position(index)) for index in (9, 1)])
         await now.rejected(2)
-        assert [each.position.record_index for each in await now.letters.page(ALL, first[-1].number, 3)] == [2]
+        [last] = await now.letters.page(ALL, first[-1].number, 3)
+        assert isinstance(last, DeadLetter)
+        assert last.position.record_index == 2
 
 
 async def test_a_filter_picks_what_holds_all_of_its_conditions(tmp_path: Path) -> None:
@@ -281,10 +287,63 @@ async def test_a_file_from_before_dead_letters_keeps_its_pause(tmp_path: Path) -
         assert now.pause.current is not None
         assert now.pause.current.reason == "maintenance"
         await now.rejected(1)
-    assert sql(tmp_path, "PRAGMA user_version") == [(1,)]
+    assert sql(tmp_path, "PRAGMA user_version") == [(2,)]
     async with opened(tmp_path) as now:
         assert now.pause.current is not None
         assert await now.indexes() == [1]
+
+
+async def test_a_file_from_before_its_rows_had_checksums_keeps_its_dead_letters(tmp_path: Path) -> None:
+    async with opened(tmp_path) as now:
+        await now.rejected(1, 2)
+        await now.letters.drop(at(position(2)), "a test signal", NOON)
+        before = await now.listed()
+    sql(tmp_path, "ALTER TABLE dead_letters DROP COLUMN checksum")
+    sql(tmp_path, "PRAGMA user_version = 1")
+    async with opened(tmp_path) as now:
+        assert await now.page() == before
+        assert await now.letters.redrive(EVERY_DAY, NOON) == 1
+
+
+@pytest.mark.parametrize(
+    "garbling",
+    [
+        "number = 7",
+        "partition = '2026-01-28'",
+        "segment_id = zeroblob(16)",
+        "segment_ordinal = 2",
+        "record_index = 9",
+        "reason = 'NO'",
+        "rejection = x''",
+        "attempt_count = 2",
+        "first_rejected_at = 0",
+        "last_rejected_at = 0",
+        "redrive_requested_at = 0",
+        "drop_reason = '0'",
+        "dropped_at = 0, redrive_requested_at = NULL",
+        "checksum = NULL",
+        "partition = CAST(x'ffff2026' AS TEXT)",
+    ],
+)
+async def test_a_row_that_is_garbled_is_named_and_none_any_more_and_no_number_is_given_twice(
+    tmp_path: Path, garbling: str
+) -> None:
+    async with opened(tmp_path) as now:
+        await now.rejected(1, 2, 3, 4)
+        await now.letters.redrive(at(position(1), position(3)), NOON)
+        await now.letters.resolved([place_of(position(4))])
+        intact = [await now.listed(at(position(index))) for index in (1, 2)]
+    sql(tmp_path, f"UPDATE dead_letters SET {garbling} WHERE record_index = 3")
+    with capture_logs() as lines:
+        async with opened(tmp_path) as now:
+            assert [[letter] for letter in await now.page()] == intact
+            assert list(now.letters.redriving) == [place_of(position(1))]
+            told = {SEGMENT: Coverage.up_to(3)}
+            assert now.letters.unknown(told) == {SEGMENT: Coverage.of([3])}
+            await now.rejected(3)
+            assert [letter.number for letter in await now.listed()] == [1, 2, 5]
+    assert [line["event"] for line in lines] == ["dead_letter_unreadable"]
+    assert lines[0]["number"] == (7 if "number" in garbling else 3)
 
 
 def moved_aside(directory: Path) -> None:
