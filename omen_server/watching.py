@@ -1,7 +1,8 @@
 """The ledger followed by many readers, each from where it stands, told what is read for it from the ledger.
 
 Nothing waits in memory for a reader but the batch that is being written to it; gRPC's flow control slows the reading
-down to what it takes. One wake-up tells all who wait that there is more, and one listing says where.
+down to what it takes. One wake-up tells all who wait that there is more, and one listing says where. Readers take
+turns: all of them at once would leave the event loop no time for those who emit.
 """
 
 import asyncio
@@ -19,12 +20,13 @@ from omen.v1 import signal_service_pb2 as pb
 from omen_server.journal import Durable, Journal, partition_pruned, reads_answered
 from omen_server.records import ledger_record
 from omen_server.standing import Listing, Standing
-from serving.tasks import each_on_a_thread
+from serving.tasks import Turns, each_on_a_thread
 
 HEARTBEAT_S = 15.0  # a reader that hears nothing for twice that knows that nobody is there; proxies wait for longer
 TAKEN_WITHIN_S = 30.0  # a reader that has taken nothing for so long, with megabytes waiting for it, has stopped reading
 RESUME_DELAY_S = 1.0
 REST_S = 0.02  # between two wake-ups while records come in: what came in between is read at once
+TOLD_AT_ONCE = 4  # readers in one turn of the event loop, half a millisecond each: a thousand slow ones stop no emit
 READING_MAX = 2  # readers for whom files are read at once: others need the threads too
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ class Watching:
         self._listing_up_to_date: asyncio.Task[None] | None = None
         self._listing_turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(READING_MAX)
+        self._turns = Turns(TOLD_AT_ONCE)
         journal.follow(self._wake)
 
     def watch(self, cursor: str) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
@@ -60,9 +63,11 @@ class Watching:
 
     async def _watch(self, cursor: str) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
         standing = await self._begun(cursor)
+        await self._turns.come()
         yield self._message(standing)
         while True:
             news = self._news
+            await self._turns.come()
             await self._list_once()
             listing = self._listing
             for info in standing.unread(listing):
@@ -71,6 +76,7 @@ class Watching:
                         yield message
             standing.settle(listing)
             if not await comes_within(news, HEARTBEAT_S):
+                await self._turns.come()
                 yield self._message(standing)
 
     async def _begun(self, cursor: str) -> Standing:
@@ -92,6 +98,7 @@ class Watching:
             async with aclosing(each_on_a_thread(passages, self._reading)) as portions:
                 async for portion in portions:
                     for passage in portion:
+                        await self._turns.come()
                         standing.advance(passage.last if isinstance(passage, Missed) else passage.position)
                         yield self._message(standing, passage)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from omen.v1 import signal_service_pb2 as pb
 from omen_server.appends import Append, Request
 from omen_server.journal import Journal, open_journal
 from omen_server.outcome import Outcome
-from omen_server.watching import Watching
+from omen_server.watching import TOLD_AT_ONCE, Watching
 from tests.faults.history import History, Stream, h5
 from tests.ledger.faults import DEADLINE_S, DUE, LATE, NOON, TODAY, TOMORROW, Clock, flip_byte, segment_of
 
@@ -150,6 +151,29 @@ async def test_from_now_on_tells_what_comes_and_nothing_that_was_there(house: Ho
             after = await house.append(NOON, NOON - DAY)
             told = [place_of(await anext(messages)) for _ in after]
     assert sorted(told) == sorted(after)
+
+
+async def test_of_a_crowd_of_readers_few_are_told_something_in_one_turn_of_the_event_loop(house: House) -> None:
+    told: list[int] = []
+    turn = 0
+
+    async def read(start: str) -> None:
+        async with aclosing(house.watch(start)) as messages:
+            for _ in range(6):
+                await anext(messages)
+                told.append(turn)
+
+    async with house.opened():
+        start = await house.start()
+        await house.append(*[NOON] * 5)
+        readers = [asyncio.create_task(read(start)) for _ in range(40)]
+        async with asyncio.timeout(DEADLINE_S):
+            while not all(reader.done() for reader in readers):
+                turn += 1
+                await asyncio.sleep(0)
+        await asyncio.gather(*readers)
+    assert len(told) == 40 * 6
+    assert max(Counter(told).values()) <= TOLD_AT_ONCE
 
 
 async def test_resumed_after_any_record_it_goes_on_right_behind_it(house: House) -> None:
