@@ -8,7 +8,7 @@ turns: all of them at once would leave the event loop no time for those who emit
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from contract.errors import ContractError, Reason
@@ -34,10 +34,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Records of one segment up to `last` that cannot be read."""
+    """Records of one segment up to `last` that cannot be read: damaged, or pruned with their partition."""
 
     first_sequence: int
     last: Position
+    is_pruned: bool = False
 
 
 class Watching:
@@ -56,12 +57,14 @@ class Watching:
         self._turns = Turns(TOLD_AT_ONCE)
         journal.follow(self._wake)
 
-    def watch(self, cursor: str) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
-        """From the cursor, or from now, without end. Raises ContractError: INVALID_PAGE_TOKEN, PARTITION_PRUNED,
-        QUEUE_FULL, LEDGER_UNAVAILABLE."""
-        return taken_in_time(self._watch(cursor), TAKEN_WITHIN_S, too_slow)
+    def watch(self, cursor: str, *, passes_pruned: bool = False) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
+        """From the cursor, or from now, without end; what was pruned is passed over, or ends it.
 
-    async def _watch(self, cursor: str) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
+        Raises ContractError: INVALID_PAGE_TOKEN, PARTITION_PRUNED, QUEUE_FULL, LEDGER_UNAVAILABLE.
+        """
+        return taken_in_time(self._watch(cursor, passes_pruned), TAKEN_WITHIN_S, too_slow)
+
+    async def _watch(self, cursor: str, passes_pruned: bool) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
         standing = await self._begun(cursor)
         await self._turns.come()
         yield self._message(standing)
@@ -71,7 +74,7 @@ class Watching:
             await self._list_once()
             listing = self._listing
             for info in standing.unread(listing):
-                async with aclosing(self._told(standing, info)) as messages:
+                async with aclosing(self._told(standing, info, passes_pruned)) as messages:
                     async for message in messages:
                         yield message
             standing.settle(listing)
@@ -91,7 +94,22 @@ class Watching:
             raise not_a_token()
         return standing
 
-    async def _told(self, standing: Standing, info: PartitionInfo) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
+    async def _told(
+        self, standing: Standing, info: PartitionInfo, passes_pruned: bool
+    ) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
+        try:
+            async with aclosing(self._read(standing, info)) as messages:
+                async for message in messages:
+                    yield message
+        except ContractError as error:
+            if error.reason is not Reason.PARTITION_PRUNED or not passes_pruned:
+                raise
+            for gone in pruned(info, standing.sequence(info.name)):
+                await self._turns.come()
+                standing.advance(gone.last)
+                yield self._message(standing, gone)
+
+    async def _read(self, standing: Standing, info: PartitionInfo) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
         after = standing.sequence(info.name)
         with reads_answered():
             passages = await self._journal.read(lambda ledger: unread(ledger, info, after))
@@ -140,10 +158,22 @@ def unread(ledger: Ledger, info: PartitionInfo, after: int) -> Iterator[list[Rec
     """What a partition holds behind the sequence `after`, as far as it is listed, in portions. Reads files."""
     if info.is_sealed and ledger.partition(info.name).is_pruned:
         raise partition_pruned(info.name)
+    for segment, first in segments_behind(info, after):
+        yield from unread_of_segment(ledger, segment, first)
+
+
+def pruned(info: PartitionInfo, after: int) -> Iterator[Missed]:
+    """What a partition held behind the sequence `after`, as its SEAL tells."""
+    for segment, first in segments_behind(info, after):
+        for gone in missed(segment, first, segment.record_count):
+            yield replace(gone, is_pruned=True)
+
+
+def segments_behind(info: PartitionInfo, after: int) -> Iterator[tuple[SegmentInfo, int]]:
+    """From that of the sequence `after` on, each with the first index behind it."""
     begun = after >> 32
     for segment in info.segments[max(begun - 1, 0) :]:
-        first = (after & RECORD_INDEX_MAX) + 1 if segment.ordinal == begun else 1
-        yield from unread_of_segment(ledger, segment, first)
+        yield segment, (after & RECORD_INDEX_MAX) + 1 if segment.ordinal == begun else 1
 
 
 def unread_of_segment(ledger: Ledger, segment: SegmentInfo, first: int) -> Iterator[list[Record | Missed]]:
@@ -173,8 +203,12 @@ def missed(segment: SegmentInfo, first: int, last: int) -> list[Missed]:
 
 
 def passed_over(missed: Missed) -> pb.PassedOver:
-    last = missed.last
-    return pb.PassedOver(partition=last.partition, first_sequence=missed.first_sequence, last_sequence=last.sequence)
+    return pb.PassedOver(
+        partition=missed.last.partition,
+        first_sequence=missed.first_sequence,
+        last_sequence=missed.last.sequence,
+        is_pruned=missed.is_pruned,
+    )
 
 
 def require_its_absence_is_known(ledger: Ledger, segment: SegmentInfo) -> None:

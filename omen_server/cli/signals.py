@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import grpc
 import typer
 
-from contract.errors import timestamp
+from contract.errors import ErrorDetails, Reason, timestamp
 from contract.identity import identity_of_event, input_event_hash, is_signal_id_of
 from contract.limits import PAGE_SIZE_MAX
 from omen.v1 import signal_service_pb2 as pb
@@ -81,13 +81,17 @@ def list_signals(
 def watch_signals(
     cursor: Annotated[str, typer.Option(help="Go on right after the line that has this cursor.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="End after so many; 0 means never.")] = 0,
+    pass_over_pruned: Annotated[
+        bool, typer.Option("--pass-over-pruned", help="Go on behind records that were pruned meanwhile.")
+    ] = False,
     target: Target = None,
 ) -> None:
     """Follow the ledger from now on, or from a cursor: a JSON object per record and line, with its cursor.
 
-    Goes on by itself when the connection is cut. Records that cannot be read are named on stderr.
+    Goes on by itself when the connection is cut. Records that cannot be read, or were pruned, are named on stderr.
     """
-    run_command(Watch(cursor, limit).run(target))
+    request = pb.WatchSignalsRequest(cursor=cursor, pass_over_pruned=pass_over_pruned)
+    run_command(Watch(request, limit).run(target))
 
 
 @app.command("verify-id")
@@ -111,8 +115,8 @@ def verify_id(signal_id: SignalId, directory: Directory = None, output: Format =
 class Watch:
     """Where a watch has come to, over every connection."""
 
-    def __init__(self, cursor: str, limit: int) -> None:
-        self._cursor = cursor
+    def __init__(self, request: pb.WatchSignalsRequest, limit: int) -> None:
+        self._request = request
         self._limit = limit
         self._told_count = 0
         self._in_vain = 0
@@ -127,23 +131,30 @@ class Watch:
                 except grpc.aio.AioRpcError as error:
                     self._in_vain += 1
                     is_passing = error.code() in RESUMED_AFTER and self._in_vain <= RESUMES_IN_VAIN_MAX
-                    if not (self._cursor and is_passing):
+                    if not (self._request.cursor and is_passing):
+                        self._tell_how_to_go_on(error)
                         raise
                     say(f"going on after: {described(error)}")
                 await asyncio.sleep(RESUME_DELAY_S)
 
     async def _follow(self, stub: "SignalServiceAsyncStub") -> bool:
         """Whether enough has been told."""
-        async for message in stub.WatchSignals(pb.WatchSignalsRequest(cursor=self._cursor)):
-            self._cursor, self._in_vain = message.cursor, 0
+        async for message in stub.WatchSignals(self._request):
+            self._request.cursor, self._in_vain = message.cursor, 0
             if message.HasField("passed_over"):
                 over = message.passed_over
-                say(f"{over.partition}: sequences {over.first_sequence} to {over.last_sequence} cannot be read")
+                what = "were pruned" if over.is_pruned else "cannot be read"
+                say(f"{over.partition}: sequences {over.first_sequence} to {over.last_sequence} {what}")
             elif message.HasField("record"):
                 self._tell(message)
                 if self._told_count == self._limit:
                     return True
         return False
+
+    def _tell_how_to_go_on(self, error: grpc.aio.AioRpcError) -> None:
+        rich = ErrorDetails.from_trailing_metadata(error.trailing_metadata())
+        if rich and rich.reason == Reason.PARTITION_PRUNED:
+            say(f"go on behind it, and be told what it held: --pass-over-pruned --cursor {self._request.cursor}")
 
     def _tell(self, message: pb.WatchSignalsResponse) -> None:
         event, position = SignalEvent.FromString(message.record.event), fields(message.record.position)

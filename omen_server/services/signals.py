@@ -96,7 +96,7 @@ class SignalService(pb_grpc.SignalServiceServicer):
         )
 
     def WatchSignals(self, request: pb.WatchSignalsRequest, context: Context) -> AsyncIterator[pb.WatchSignalsResponse]:
-        return self._watching.watch(request.cursor)
+        return self._watching.watch(request.cursor, passes_pruned=request.pass_over_pruned)
 
 
 def asked_wait(request: pb.EmitRequest | pb.EmitStreamRequest) -> Wait:

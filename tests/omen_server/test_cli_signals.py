@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import timestamp
+from contract.pages import page_token
 from ledger import Ledger
 from tests.ledger.faults import Answers, append_each
 from tests.omen_server.command import Ended, omen_command
-from tests.omen_server.days import AGES_AGO
+from tests.omen_server.days import AGES_AGO, DAY, write_days
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen
 from tests.riskcast_server.events import event as complete_event
 from tests.system.processes import environment
@@ -89,6 +90,22 @@ async def test_a_watch_tells_each_record_in_a_line_and_goes_on_over_a_restart(tm
     assert re.fullmatch(r"(going on after: .*\n)+", words)
     assert again.rows == told[-1:]
     assert (bad.code, "INVALID_PAGE_TOKEN" in bad.err) == (2, True)
+
+
+async def test_a_watch_behind_a_pruned_day_says_how_to_go_on_and_then_what_is_gone(tmp_path: Path) -> None:
+    write_days(tmp_path)
+    with Ledger.open(tmp_path, on_commit=Answers()) as ledger:
+        ledger.seal(DAY)
+        assert list(ledger.prune(DAY))
+        cursor = page_token(f"WatchSignals {ledger.ledger_id}", "0")  # nothing told
+    async with omen(tmp_path, closed_port()) as server:
+        [emission] = await server.to_ledger(1)
+        ended = await command(server, "watch", "--cursor", cursor)
+        passed = await command(server, "watch", "--cursor", cursor, "--pass-over-pruned", "--limit", "1")
+    assert (ended.code, ended.rows) == (3, [])
+    assert f"--pass-over-pruned --cursor {cursor}" in ended.err
+    assert passed.err.splitlines() == [f"{DAY}: sequences 4294967297 to 4294967300 were pruned"]
+    assert [row["position"]["sequence"] for row in passed.rows] == [str(emission.position.sequence)]
 
 
 async def test_ids_are_derived_again_from_the_files_and_one_that_does_not_hold_is_found(tmp_path: Path) -> None:

@@ -3,141 +3,20 @@
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from datetime import datetime, timedelta
-from functools import partial
-from itertools import count
+from contextlib import aclosing
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from contract.errors import ContractError, Reason
+from contract.errors import Reason
 from contract.pages import page_token
-from ledger import Ledger, LedgerSettings
 from ledger.positions import sequence_of
 from omen.v1 import signal_service_pb2 as pb
-from omen_server.appends import Append, Request
-from omen_server.journal import Journal, open_journal
-from omen_server.outcome import Outcome
-from omen_server.watching import TOLD_AT_ONCE, Watching
-from tests.faults.history import History, Stream, h5
-from tests.ledger.faults import DEADLINE_S, DUE, LATE, NOON, TODAY, TOMORROW, Clock, flip_byte, segment_of
-
-SETTINGS = LedgerSettings(free_bytes_min=0, segment_records_max=3)
-DAY = timedelta(days=1)
-
-Place = tuple[str, int]
-Told = list[tuple[Place, str]]  # each with the cursor of its message
-
-
-class House:
-    """One ledger directory, opened as often as need be, at the time of a clock."""
-
-    def __init__(self, directory: Path, clock: Clock) -> None:
-        self.directory = directory
-        self.clock = clock
-        self._numbers = count()
-        self.journal: Journal
-        self.watching: Watching
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator["House"]:
-        async with open_journal(self.directory, SETTINGS) as self.journal:
-            self.watching = Watching(self.journal)
-            yield self
-
-    async def append(self, *moments: datetime) -> list[Place]:
-        request = Request(len(moments), waits_for_riskcast=False)
-        payloads = [b"record %d" % next(self._numbers) for _ in moments]
-        together = enumerate(zip(payloads, moments, strict=True))
-        self.journal.append([Append(payload, at, "", "", request, index) for index, (payload, at) in together])
-        answers = await request.answered(None)
-        positions = [answer.position for answer in answers if isinstance(answer, Outcome)]
-        assert len(positions) == len(moments), answers
-        return [(position.partition, position.sequence) for position in positions]
-
-    async def prune(self, partition: str) -> None:
-        steps = await self.journal.read(lambda ledger: ledger.prune(partition))
-        await asyncio.to_thread(list, steps)
-
-    async def held(self) -> list[Place]:
-        """All that can be read, by partition."""
-        reader = await self.journal.read(lambda ledger: ledger.reader())
-        return [
-            (info.name, record.position.sequence)
-            for info in reader.partitions()
-            for record in reader.records(info.name)
-        ]
-
-    async def start(self) -> str:
-        """The cursor of now."""
-        async with aclosing(self.watch("")) as messages:
-            return (await anext(messages)).cursor
-
-    def watch(self, cursor: str) -> AsyncGenerator[pb.WatchSignalsResponse, None]:
-        messages = self.watching.watch(cursor)
-        assert isinstance(messages, AsyncGenerator)
-        return messages
-
-    async def told(self, cursor: str, number: int) -> Told:
-        """The first so many records from a cursor, each with the cursor behind it."""
-        told: Told = []
-        async with asyncio.timeout(DEADLINE_S), aclosing(self.watch(cursor)) as messages:
-            while len(told) < number:
-                message = await anext(messages)
-                if message.HasField("record"):
-                    told.append((place_of(message), message.cursor))
-        return told
-
-    async def read_on(self, cursor: str, told: Told) -> None:
-        async with aclosing(self.watch(cursor)) as messages:
-            async for message in messages:
-                if message.HasField("record"):
-                    told.append((place_of(message), message.cursor))
-
-    def some_moments(self, chance: Random) -> list[datetime]:
-        return [self.clock.moment - chance.choice([0, 0, 0, 1, 2]) * DAY for _ in range(chance.randrange(1, 6))]
-
-    async def silent(self, *cursors: str) -> bool:
-        """Whether nothing more is told from any of them on: a marker that is appended now comes first."""
-        [marker] = await self.append(self.clock.moment)
-        return [place for cursor in cursors for place, _ in await self.told(cursor, 1)] == [marker] * len(cursors)
-
-
-@pytest.fixture
-def house(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> House:
-    monkeypatch.setattr("omen_server.journal.Ledger.open", partial(Ledger.open, now=clock))
-    return House(tmp_path / "ledger", clock)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def place_of(message: pb.WatchSignalsResponse) -> Place:
-    assert message.HasField("record")
-    return message.record.position.partition, message.record.position.sequence
-
-
-def places(told: Told) -> list[Place]:
-    return [place for place, _ in told]
-
-
-def flaws(told: list[Place], held: list[Place]) -> list[str]:
-    """By partition: over all of them the order is that in which they became durable."""
-    names = {name for name, _ in (*told, *held)}
-    of_each = {name: [place for place in told if place[0] == name] for name in names}
-    streams = [Stream(name, sum(place[0] == name for place in held), of_each[name]) for name in names]
-    return [*h5(History([], [], [], streams=streams))]
-
-
-async def refusal_of(house: House, cursor: str) -> ContractError:
-    with pytest.raises(ContractError) as caught:
-        await house.told(cursor, 1)
-    return caught.value
+from omen_server.watching import TOLD_AT_ONCE
+from tests.ledger.faults import DEADLINE_S, DUE, LATE, NOON, TODAY, TOMORROW, flip_byte, segment_of
+from tests.omen_server.watched import DAY, House, Place, Told, flaws, place_of, places, refusal_of
 
 
 async def test_from_now_on_tells_what_comes_and_nothing_that_was_there(house: House) -> None:
@@ -277,41 +156,6 @@ async def next_after(house: House, cursor: str) -> pb.WatchSignalsResponse:
     async with aclosing(house.watch(cursor)) as messages:
         await anext(messages)
         return await anext(messages)
-
-
-async def test_a_reader_that_needs_what_was_pruned_is_told_so_and_others_go_on(house: House) -> None:
-    async with house.opened():
-        nothing_told = await house.start()
-        await house.append(*[NOON] * 5)
-        told = await house.told(nothing_told, 5)
-        house.clock.moment = DUE
-        await house.journal.seal(TODAY)
-        after_the_seal = await house.start()
-        reading = house.watch(nothing_told)
-        for _ in range(2):
-            await anext(reading)
-        kept = segment_of(house.directory).read_bytes()
-        await house.prune(TODAY)
-        segment_of(house.directory).write_bytes(kept)  # as if a crash had left it
-        for cursor in (nothing_told, told[0][1], told[3][1]):
-            error = await refusal_of(house, cursor)
-            assert (error.reason, error.metadata["partition"]) == (Reason.PARTITION_PRUNED, TODAY)
-        with pytest.raises(ContractError) as caught:
-            _ = [message async for message in reading]
-        assert caught.value.reason == Reason.PARTITION_PRUNED
-        assert await house.silent(told[4][1], after_the_seal)
-    async with house.opened():
-        assert (await refusal_of(house, told[3][1])).reason == Reason.PARTITION_PRUNED
-
-
-async def test_a_day_that_came_was_sealed_and_pruned_while_the_reader_was_away_is_named(house: House) -> None:
-    async with house.opened():
-        cursor = await house.start()
-        await house.append(NOON)
-        house.clock.moment = DUE
-        await house.journal.seal(TODAY)
-        await house.prune(TODAY)
-        assert (await refusal_of(house, cursor)).reason == Reason.PARTITION_PRUNED
 
 
 async def test_what_is_no_cursor_of_this_ledger_is_refused(house: House) -> None:

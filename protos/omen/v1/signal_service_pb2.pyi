@@ -542,16 +542,22 @@ class WatchSignalsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSOR_FIELD_NUMBER: _builtins.int
+    PASS_OVER_PRUNED_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """The cursor of the last message seen. Optional; empty means from now on. At most 64 KiB."""
+    pass_over_pruned: _builtins.bool
+    """Go on behind records that were removed with their partition before they were told, and name them in passed_over.
+    Optional; without it they end the watch with PARTITION_PRUNED.
+    """
     def __init__(
         self,
         *,
         cursor: _builtins.str = ...,
+        pass_over_pruned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "pass_over_pruned", b"pass_over_pruned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -574,7 +580,7 @@ class WatchSignalsResponse(_message.Message):
 
     @_builtins.property
     def passed_over(self) -> Global___PassedOver:
-        """Damaged records in the place of a record: they cannot be read and were passed over. Output only."""
+        """Damaged or pruned records in the place of a record: they cannot be read and were passed over. Output only."""
 
     def __init__(
         self,
@@ -600,22 +606,26 @@ class PassedOver(_message.Message):
     PARTITION_FIELD_NUMBER: _builtins.int
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    IS_PRUNED_FIELD_NUMBER: _builtins.int
     partition: _builtins.str
     """The partition. Output only."""
     first_sequence: _builtins.int
     """The first sequence, included. Output only."""
     last_sequence: _builtins.int
     """The last sequence, included. Output only."""
+    is_pruned: _builtins.bool
+    """Whether they were removed on purpose, with their partition; otherwise they are damaged. Output only."""
     def __init__(
         self,
         *,
         partition: _builtins.str = ...,
         first_sequence: _builtins.int = ...,
         last_sequence: _builtins.int = ...,
+        is_pruned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "partition", b"partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "is_pruned", b"is_pruned", "last_sequence", b"last_sequence", "partition", b"partition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

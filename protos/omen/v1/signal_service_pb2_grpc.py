@@ -124,7 +124,8 @@ class SignalServiceServicer:
         message is a heartbeat; another one follows whenever nothing came for 15 s. Whoever resumes by the cursor of the last
         message misses nothing and hears nothing twice.
         INVALID_ARGUMENT (INVALID_PAGE_TOKEN: no cursor of this ledger, or of more than it holds since it was restored),
-        NOT_FOUND (PARTITION_PRUNED, with the partition: what comes next was removed), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+        NOT_FOUND (PARTITION_PRUNED, with the partition: what comes next was removed; resume by cursor with pass_over_pruned),
+        RESOURCE_EXHAUSTED (QUEUE_FULL, with
         RetryInfo: the reader took no message for 30 s; resume by cursor), UNAVAILABLE (LEDGER_UNAVAILABLE, with RetryInfo:
         the ledger cannot be read now; resume by cursor).
         """
