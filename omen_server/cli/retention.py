@@ -16,7 +16,11 @@ from serving.console import Exit, Output, Printer, described, finish, run_comman
 
 COLUMNS = ("partition", "state", "records", "bytes", "reconcile_run_id")
 PRUNE_TIMEOUT_S = 300.0  # it re-reads every byte; the server replaces a connection about as soon
-REFUSALS = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS)  # of one partition: others may be pruned
+REFUSALS = {  # of one partition: others may be pruned
+    grpc.StatusCode.FAILED_PRECONDITION: Exit.PARTIAL,
+    grpc.StatusCode.DATA_LOSS: Exit.PARTIAL,
+    grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
+}
 DATE_CHARS = len("2026-01-29")
 
 _DAYS = re.compile(r"([0-9]{1,5})d")
@@ -44,15 +48,15 @@ def prune(
     """Say which old partitions may be pruned, or remove their records for good; their seals stay.
 
     Only what is sealed, whole, and settled by RiskCast's last Reconcile. Exit code 6 when any that is old enough is
-    refused, each with its reason on stderr.
+    refused, each with its reason on stderr; 3 when there is none of those that are named.
     """
     if unsettled_reason and not partitions:
         raise typer.BadParameter("--unsettled-reason needs the partitions that it is about")
     request = pb.PrunePartitionRequest(apply=apply, unsettled_reason=unsettled_reason)
     ended_by = datetime.now(UTC) - older_than
     with Printer(output, COLUMNS) as printer:
-        refused_count = run_command(_prune(target, request, ended_by, partitions, printer))
-    finish(Exit.PARTIAL if refused_count else Exit.OK)
+        ends = run_command(_prune(target, request, ended_by, partitions, printer))
+    finish(Exit.PARTIAL if len(ends) > 1 else min(ends, default=Exit.OK))
 
 
 async def _prune(
@@ -61,9 +65,9 @@ async def _prune(
     ended_by: datetime,
     only: list[str] | None,
     printer: Printer,
-) -> int:
-    """How many were refused."""
-    refused_count = 0
+) -> set[Exit]:
+    """The different ways in which it ended for the partitions; nothing for those that are not that old."""
+    ends: set[Exit] = set()
     async with connected(target) as channel:
         stub = LedgerServiceStub(channel)
         listed = [each.partition async for each in partitions_of(channel)]
@@ -78,10 +82,11 @@ async def _prune(
                 if error.code() not in REFUSALS:
                     raise
                 say(f"{request.partition}: {described(error)}")
-                refused_count += 1
+                ends.add(REFUSALS[error.code()])
             else:
                 tell(answer, request.apply, printer)
-    return refused_count
+                ends.add(Exit.OK)
+    return ends
 
 
 def has_ended(partition: str, by: datetime) -> bool:

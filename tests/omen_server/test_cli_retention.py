@@ -71,6 +71,24 @@ async def test_an_override_needs_a_reason_and_the_partitions_it_is_about(tmp_pat
     assert [*files(tmp_path)] == ["SEAL"]
 
 
+async def test_partitions_that_are_unknown_or_refused_are_named_and_the_others_are_pruned(tmp_path: Path) -> None:
+    async with omen(tmp_path / "ledger", closed_port()) as server:
+        await until_sealed(server)
+        [emission] = await server.to_ledger(1)
+        today = emission.position.partition
+        named = ["2020-01-01", today, "yesterday", DAY, "2020-01-02"]
+        ended = await prune(server, *named, "--older-than", "0d", "--apply", "--unsettled-reason", "it is gone")
+        absent = await prune(server, "2020-01-01", "2020-01-02", "--older-than", AGE)
+    assert (ended.code, [row["partition"] for row in ended.rows]) == (6, [DAY])
+    told = [line.split(": ")[:2] for line in ended.err.splitlines()]
+    assert [line for line in told if not line[0].startswith(today)] == [
+        ["2020-01-01", "PARTITION_NOT_FOUND"],
+        ["yesterday", "PARTITION_NOT_FOUND"],
+        ["2020-01-02", "PARTITION_NOT_FOUND"],
+    ]
+    assert (absent.code, len(absent.err.splitlines())) == (3, 2)
+
+
 @pytest.mark.parametrize("age", ["90", "d", "90h", "-1d", "9d9d", ""])
 def test_an_age_that_is_no_number_of_days_is_refused(age: str) -> None:
     assert an_age("90d") == timedelta(days=90)

@@ -48,8 +48,10 @@ async def test_a_day_that_came_was_sealed_and_pruned_while_the_reader_was_away_i
         assert (await refusal_of(house, cursor)).reason == Reason.PARTITION_PRUNED
 
 
-async def gone_and_next(messages: AsyncGenerator[pb.WatchSignalsResponse, None]) -> tuple[list[tuple[int, int]], bytes, str]:
-    """The sequences that were passed over as pruned, the record behind them, and the cursor between."""
+async def gone_and_next(
+    messages: AsyncGenerator[pb.WatchSignalsResponse, None],
+) -> tuple[list[tuple[int, int]], bytes, str]:
+    """The sequences that were passed over as pruned, the record behind, and the cursor between."""
     gone: list[tuple[int, int]] = []
     cursor = ""
     async with asyncio.timeout(DEADLINE_S), aclosing(messages):
