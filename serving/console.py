@@ -120,6 +120,13 @@ def say(text: str) -> None:
     sys.stderr.write(visible(text, kept="\n") + "\n")
 
 
+def show(answer: Message, output: Output) -> None:
+    """What a server answered, as data for programs: people are told in a sentence instead of a table."""
+    if output is not Output.TABLE:
+        with Printer(output, ()) as printer:
+            printer.add({}, fields(answer))
+
+
 def finish(code: Exit) -> None:
     """End the command; a code of 0 lets it end by itself."""
     if code is not Exit.OK:

@@ -12,7 +12,7 @@ from omen.v1.delivery_service_pb2_grpc import DeliveryServiceStub
 from omen.v1.ledger_record_pb2 import LedgerPosition
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
-from serving.console import Exit, Output, Printer, fields, finish, run_command, say
+from serving.console import Exit, Output, Printer, fields, finish, run_command, say, show
 
 COLUMNS = ("position", "signal_id", "reason", "message", "attempt_count", "last_rejected_at", "state", "title")
 
@@ -48,12 +48,18 @@ def dead_letters(
 
 
 def redrive(
-    position: Positions = None, reason_code: ReasonCode = "", partition: Partition = "", target: Target = None
+    position: Positions = None,
+    reason_code: ReasonCode = "",
+    partition: Partition = "",
+    output: Format = Output.TABLE,
+    target: Target = None,
 ) -> None:
     """Send dead letters again. What was given up only by its position. Exit code 3 when there is none of the kind."""
     picked = pb.DeadLetterFilter(positions=position or (), reason=reason_code, partition=partition)
-    count = run_command(_redrive(target, picked))
+    response = run_command(_redrive(target, picked))
+    count = response.redriven_count
     say(f"{count} dead letters are sent again" if count else "no such dead letter")
+    show(response, output)
     finish(Exit.OK if count else Exit.NOT_FOUND)
 
 
@@ -62,12 +68,15 @@ def drop(
     position: Positions = None,
     reason_code: ReasonCode = "",
     partition: Partition = "",
+    output: Format = Output.TABLE,
     target: Target = None,
 ) -> None:
     """Give dead letters up; Reconcile then does without them. Exit code 3 when there is none of the kind."""
     picked = pb.DeadLetterFilter(positions=position or (), reason=reason_code, partition=partition)
-    count = run_command(_drop(target, picked, reason))
+    response = run_command(_drop(target, picked, reason))
+    count = response.dropped_count
     say(f"{count} dead letters are given up" if count else "no such dead letter, or it was given up before")
+    show(response, output)
     finish(Exit.OK if count else Exit.NOT_FOUND)
 
 
@@ -101,18 +110,16 @@ async def _letters(target: str | None, picked: pb.DeadLetterFilter) -> AsyncIter
                 return
 
 
-async def _redrive(target: str | None, picked: pb.DeadLetterFilter) -> int:
+async def _redrive(target: str | None, picked: pb.DeadLetterFilter) -> pb.RedriveDeadLettersResponse:
     async with connected(target) as channel:
         request = pb.RedriveDeadLettersRequest(filter=picked)
-        response = await DeliveryServiceStub(channel).RedriveDeadLetters(request, timeout=CALL_TIMEOUT_S)
-        return response.redriven_count
+        return await DeliveryServiceStub(channel).RedriveDeadLetters(request, timeout=CALL_TIMEOUT_S)
 
 
-async def _drop(target: str | None, picked: pb.DeadLetterFilter, reason: str) -> int:
+async def _drop(target: str | None, picked: pb.DeadLetterFilter, reason: str) -> pb.DropDeadLettersResponse:
     async with connected(target) as channel:
         request = pb.DropDeadLettersRequest(filter=picked, reason=reason)
-        response = await DeliveryServiceStub(channel).DropDeadLetters(request, timeout=CALL_TIMEOUT_S)
-        return response.dropped_count
+        return await DeliveryServiceStub(channel).DropDeadLetters(request, timeout=CALL_TIMEOUT_S)
 
 
 def _state(letter: pb.DeadLetter) -> str:

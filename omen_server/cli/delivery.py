@@ -7,7 +7,7 @@ import typer
 from omen.v1 import delivery_service_pb2 as pb
 from omen.v1.delivery_service_pb2_grpc import DeliveryServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
-from serving.console import Output, Printer, fields, run_command, say
+from serving.console import Output, Printer, fields, run_command, say, show
 
 app = typer.Typer(help="Show and steer how the ledger reaches RiskCast.", no_args_is_help=True)
 
@@ -37,18 +37,22 @@ def status(output: Format = Output.TABLE, target: Target = None) -> None:
 
 @app.command()
 def pause(
-    reason: Annotated[str, typer.Option(help="Why; shown wherever the state is shown.")], target: Target = None
+    reason: Annotated[str, typer.Option(help="Why; shown wherever the state is shown.")],
+    output: Format = Output.TABLE,
+    target: Target = None,
 ) -> None:
     """Stop sending to RiskCast until `resume`, over restarts too."""
-    run_command(_pause(reason, target))
+    response = run_command(_pause(reason, target))
     say("delivery is paused")
+    show(response, output)
 
 
 @app.command()
-def resume(target: Target = None) -> None:
+def resume(output: Format = Output.TABLE, target: Target = None) -> None:
     """End a pause."""
     response = run_command(_resume(target))
     say("delivery goes on" if response.was_paused else "delivery was not paused")
+    show(response, output)
 
 
 async def _status(target: str | None) -> pb.GetDeliveryStateResponse:

@@ -1,5 +1,6 @@
 """The commands about dead letters, each a process of its own, beside a server in this one."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -63,6 +64,23 @@ async def test_dead_letters_are_given_up_by_position_with_a_reason_that_is_shown
     assert (dropped.code, dropped.out, dropped.err) == (Exit.OK, "", "1 dead letters are given up\n")
     assert (again.code, again.err) == (Exit.NOT_FOUND, "no such dead letter, or it was given up before\n")
     assert "dropped: a test signal" in table.out
+
+
+async def test_what_was_steered_is_told_to_programs_as_data(tmp_path: Path) -> None:
+    async with two_dead_letters(tmp_path) as server:
+        dropped = await delivery(server, "drop", "--reason-code", "INVALID_SIGNAL", "--reason", "a test", "-o", "json")
+        nothing = await delivery(server, "drop", "--partition", "2020-01-01", "--reason", "a test", "-o", "jsonl")
+        redriven = await delivery(server, "redrive", "--reason-code", "SIGNAL_ID_MISMATCH", "-o", "json")
+        paused = await delivery(server, "pause", "--reason", "a test", "-o", "json")
+        resumed = await delivery(server, "resume", "-o", "jsonl")
+        again = await delivery(server, "resume", "-o", "json")
+    assert json.loads(dropped.out) == [{"dropped_count": 1}]
+    assert (nothing.code, nothing.rows) == (Exit.NOT_FOUND, [{"dropped_count": 0}])
+    assert json.loads(redriven.out) == [{"redriven_count": 1}]
+    [pause] = json.loads(paused.out)
+    assert (list(pause), paused.err) == (["paused_at"], "delivery is paused\n")
+    assert resumed.rows == [{"was_paused": True}]
+    assert json.loads(again.out) == [{"was_paused": False}]
 
 
 async def test_dead_letters_are_redriven_by_reason_and_none_of_the_kind_is_exit_code_3(tmp_path: Path) -> None:
