@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from contract.categories import CATEGORIES
 from contract.errors import ErrorDetails
 from serving.addresses import ListenError
 from serving.lifecycle import run
@@ -175,6 +176,18 @@ EmittedFrom = Annotated[
 EmittedBefore = Annotated[
     datetime | None,
     typer.Option("--before", parser=an_instant, metavar="TIME", help="Only emitted earlier; with a time zone."),
+]
+
+
+def a_category(text: str) -> int:
+    try:
+        return CATEGORIES[text.lower()]
+    except KeyError:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(CATEGORIES)}") from None
+
+
+OfCategory = Annotated[
+    Any, typer.Option("--category", parser=a_category, metavar="NAME", help="Only this category, for example weather.")
 ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import grpc
 import typer
 
+from contract.categories import category_name
 from contract.errors import ErrorDetails, Reason, timestamp
 from contract.identity import identity_of_event, input_event_hash, is_signal_id_of
 from contract.limits import PAGE_SIZE_MAX
@@ -19,6 +20,7 @@ from serving.console import (
     EmittedBefore,
     EmittedFrom,
     Exit,
+    OfCategory,
     Output,
     Printer,
     described,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:  # at run time there is one stub class for both kinds of chann
     from omen.v1.signal_service_pb2_grpc import SignalServiceAsyncStub
 
 COLUMNS = ("emitted_at", "signal_id", "partition", "sequence", "delivery_status", "probability", "confidence", "title")
+LIST_COLUMNS = ("emitted_at", "signal_id", "category", "probability", "confidence", "title")
 ID_COLUMNS = ("what", "stored", "derived", "holds")
 
 # A stream is cut whenever its connection is replaced; a server that is away for longer is not waited for.
@@ -59,6 +62,7 @@ def get_signal(signal_id: SignalId, output: Format = Output.JSON, target: Target
 def list_signals(
     emitted_from: EmittedFrom = None,
     emitted_before: EmittedBefore = None,
+    category: OfCategory = None,
     question: Annotated[str, typer.Option(help="Only this question: a source_event_id.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     output: Format = Output.TABLE,
@@ -68,9 +72,10 @@ def list_signals(
     request = pb.ListSignalsRequest(
         emitted_from=timestamp(emitted_from) if emitted_from else None,
         emitted_before=timestamp(emitted_before) if emitted_before else None,
+        category=category,
         source_event_id=question,
     )
-    with Printer(output, COLUMNS) as printer:
+    with Printer(output, LIST_COLUMNS) as printer:
         unreadable_count = run_command(_list(target, request, limit, printer))
     if unreadable_count:
         say(f"{unreadable_count} more cannot be read: omen ledger damage")
@@ -193,6 +198,7 @@ def row_of(event: SignalEvent) -> dict[str, object]:
     return {
         "emitted_at": event.emitted_at.ToJsonString(),
         "signal_id": event.signal_id,
+        "category": category_name(event.signal.category),
         "probability": event.signal.probability,
         "confidence": event.signal.confidence_score,
         "title": event.signal.title,

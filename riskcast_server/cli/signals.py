@@ -4,30 +4,19 @@ from typing import Annotated
 
 import typer
 
+from contract.categories import category_name
 from contract.errors import timestamp
 from contract.limits import PAGE_SIZE_MAX
-from omen.v1.signal_pb2 import SignalCategory
 from riskcast.v1 import signal_service_pb2 as pb
 from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub
 from riskcast_server.cli.connection import QUESTION_TIMEOUT_S, Shape, Target, connected
-from serving.console import EmittedBefore, EmittedFrom, Output, Printer, fields, run_command, say
+from serving.console import EmittedBefore, EmittedFrom, OfCategory, Output, Printer, fields, run_command, say
 
 SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition", "sequence", "first_arrival")
 LIST_COLUMNS = ("emitted_at", "signal_id", "partition", "category", "probability", "confidence", "title")
 COUNT_COLUMNS = ("ledger_id", "partition", "signal_count")
 
-CATEGORIES = {
-    name.removeprefix("SIGNAL_CATEGORY_").lower(): number for name, number in SignalCategory.items() if number
-}
-
 app = typer.Typer(no_args_is_help=True, help="What is stored.")
-
-
-def a_category(text: str) -> int:
-    try:
-        return CATEGORIES[text.lower()]
-    except KeyError:
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(CATEGORIES)}") from None
 
 
 @app.command("get")
@@ -48,7 +37,7 @@ def list_signals(
     target: Target = None,
     emitted_from: EmittedFrom = None,
     emitted_before: EmittedBefore = None,
-    category: Annotated[int | None, typer.Option(parser=a_category, metavar="NAME", help="Only this category.")] = None,
+    category: OfCategory = None,
     question: Annotated[str, typer.Option(help="Only this question: a source_event_id.")] = "",
     ledger: Annotated[str, typer.Option(help="Only of this ledger.")] = "",
     partition: Annotated[str, typer.Option(help="Only of this partition.")] = "",
@@ -59,7 +48,7 @@ def list_signals(
     request = pb.ListSignalsRequest(
         emitted_from=timestamp(emitted_from) if emitted_from else None,
         emitted_before=timestamp(emitted_before) if emitted_before else None,
-        category=category,  # type: ignore[arg-type]  # the number of one of CATEGORIES
+        category=category,
         source_event_id=question,
         ledger_id=ledger,
         partition=partition,
@@ -115,16 +104,11 @@ def _list_row(signal: pb.StoredSignal) -> dict[str, object]:
         "emitted_at": event.emitted_at.ToJsonString(),
         "signal_id": event.signal_id,
         "partition": signal.position.partition,
-        "category": _category_name(event.signal.category),
+        "category": category_name(event.signal.category),
         "probability": event.signal.probability,
         "confidence": event.signal.confidence_score,
         "title": event.signal.title,
     }
-
-
-def _category_name(number: int) -> str:
-    """The number itself where this program is older than the category."""
-    return next((name for name, each in CATEGORIES.items() if each == number), str(number))
 
 
 def _signal_row(signal: pb.StoredSignal) -> dict[str, object]:

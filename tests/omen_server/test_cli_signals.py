@@ -11,6 +11,8 @@ from typing import Any
 from contract.errors import timestamp
 from contract.pages import page_token
 from ledger import Ledger
+from omen.v1.signal_pb2 import SIGNAL_CATEGORY_WEATHER
+from omen.v1.signal_service_pb2 import WAIT_FOR_LEDGER
 from tests.ledger.faults import Answers, append_each
 from tests.omen_server.command import Ended, omen_command
 from tests.omen_server.days import AGES_AGO, DAY, write_days
@@ -48,6 +50,24 @@ async def test_signals_are_listed_over_pages_up_to_a_limit_and_by_their_question
     assert {row["signal_id"] for row in everything.rows} == {emission.signal_id for emission in emitted}
     assert (len(some.rows), "more" in some.err) == (2, True)
     assert [row["signal_id"] for row in one.rows] == [emitted[3].signal_id]
+
+
+async def test_signals_are_listed_by_their_category_and_in_a_table_without_what_a_list_does_not_tell(
+    tmp_path: Path,
+) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        await server.to_ledger(1)
+        weather = event(2)
+        weather.signal.category = SIGNAL_CATEGORY_WEATHER
+        found = await server.emit(weather, wait_for=WAIT_FOR_LEDGER)
+        listed = await command(server, "list", "--category", "Weather")
+        none = await command(server, "list", "--category", "labor", "-o", "json")
+        bad = await command(server, "list", "--category", "sports")
+    head, row = (line.split() for line in listed.out.splitlines())
+    assert head == ["emitted_at", "signal_id", "category", "probability", "confidence", "title"]
+    assert row[1:3] == [found.signal_id, "weather"]
+    assert (none.code, none.rows) == (0, [[]])
+    assert (bad.code, "is none of geopolitical" in bad.err) == (2, True)
 
 
 class Watching:
