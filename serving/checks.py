@@ -215,12 +215,13 @@ async def check_peer(
     name: str,
     target: str,
     security: ClientSecurity,
-    ask: Callable[[grpc.aio.Channel], Awaitable[str]],
+    ask: Callable[[grpc.aio.Channel], Awaitable[Seen]],
     without: str = "",
 ) -> Check:
     """Whether the server there is ready, and takes our key: health answers without one, so something is asked too.
 
-    `ask` says what it saw, and raises AioRpcError. `without` says what the server does while its peer is not there.
+    `ask` says what it saw and what speaks against it, and raises AioRpcError. `without` says what the server does while
+    its peer is not there.
     """
     try:
         async with connected(target, security) as channel:
@@ -228,7 +229,9 @@ async def check_peer(
             answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=CALL_TIMEOUT_S)
             if answer.status != SERVING:
                 return Check(name, Outcome.FAILED, "; ".join(filter(None, (f"{target} is not ready", without))))
-            return Check(name, Outcome.OK, f"{target}: {await ask(channel)}")
+            seen, flaws = await ask(channel)
+            outcome = Outcome.WARNING if flaws else Outcome.OK
+            return Check(name, outcome, "; ".join([f"{target}: {seen}", *flaws]))
     except grpc.aio.AioRpcError as error:
         return Check(name, Outcome.FAILED, "; ".join(filter(None, (f"{target}: {described(error)}", without))))
     except SecurityRefused as error:

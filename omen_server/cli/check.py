@@ -11,6 +11,7 @@ import grpc
 import typer
 
 from contract.errors import ErrorDetails, Reason
+from contract.scopes import Scope
 from ledger import Disk, LedgerError, LedgerSettings
 from ledger.files.layout import maybe_ledger_id
 from omen.v1.signal_service_pb2 import DESCRIPTOR
@@ -19,6 +20,8 @@ from omen_server.pause import kept_pause
 from omen_server.settings import OmenSettings
 from riskcast.v1.ingest_service_pb2 import IngestRequest
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
+from riskcast.v1.reconcile_service_pb2 import ListReconcileStatesRequest
+from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from serving.checks import (
     CALL_TIMEOUT_S,
     Check,
@@ -48,7 +51,8 @@ def check(output: Format = Output.TABLE) -> None:
     Works beside a server and without one, and changes nothing that is stored. It writes a file without a name to the
     disk of the ledger, and sends RiskCast an event without anything in it, which is refused.
 
-    OMEN serves without RiskCast too: exit code 1 then says that nothing is delivered.
+    OMEN serves without RiskCast too: exit code 1 then says that nothing is delivered. A key that may
+    deliver and not read stats there is a warning: nothing can be pruned with it.
     """
     run_checks(OmenSettings, checks_of, output)
 
@@ -65,9 +69,7 @@ async def checks_of(settings: OmenSettings) -> AsyncIterator[Check]:
     yield check_keys(settings.api_keys_file, now)
     yield check_tls(security.tls, now)
     yield check_traces(settings.traces_endpoint, "omen")
-    yield await check_peer(
-        "RiskCast", settings.riskcast_target, settings.riskcast_security(), _may_deliver, WITHOUT_RISKCAST
-    )
+    yield await check_peer("RiskCast", settings.riskcast_target, settings.riskcast_security(), _asked, WITHOUT_RISKCAST)
 
 
 def ledger_of(directory: Path) -> Seen:
@@ -88,7 +90,25 @@ def delivery_of(directory: Path) -> Seen:
     return f"paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC" if pause else "not paused", ()
 
 
-async def _may_deliver(channel: grpc.aio.Channel) -> str:
+async def _asked(channel: grpc.aio.Channel) -> Seen:
+    await _may_deliver(channel)
+    flaws = [flaw] if (flaw := await _maybe_hinders_pruning(channel)) else []
+    return "ready, and lets this OMEN deliver", flaws
+
+
+async def _maybe_hinders_pruning(channel: grpc.aio.Channel) -> str:
+    """Why RiskCast would not tell this OMEN what it has reconciled; "" when it would."""
+    try:
+        request = ListReconcileStatesRequest(page_size=1)
+        await ReconcileServiceStub(channel).ListReconcileStates(request, timeout=CALL_TIMEOUT_S)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
+            raise
+        return f"its key lacks the scope {Scope.STATS_READ}, so that nothing can be pruned"
+    return ""
+
+
+async def _may_deliver(channel: grpc.aio.Channel) -> None:
     """An event without anything in it is refused as such, once the key is found good; nothing is stored."""
     try:
         await IngestServiceStub(channel).Ingest(IngestRequest(), timeout=CALL_TIMEOUT_S)
@@ -96,4 +116,3 @@ async def _may_deliver(channel: grpc.aio.Channel) -> str:
         details = ErrorDetails.from_trailing_metadata(error.trailing_metadata())
         if details is None or details.reason != Reason.INVALID_SIGNAL:
             raise
-    return "ready, and lets this OMEN deliver"

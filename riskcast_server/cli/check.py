@@ -127,6 +127,6 @@ def _without_omens(security: ClientSecurity) -> Seen:
     return "no OMEN is set: nothing is reconciled", ()
 
 
-async def _may_replay(channel: grpc.aio.Channel) -> str:
+async def _may_replay(channel: grpc.aio.Channel) -> Seen:
     await LedgerServiceStub(channel).ListPartitions(ListPartitionsRequest(page_size=1), timeout=CALL_TIMEOUT_S)
-    return "ready, and lets this RiskCast read its ledger"
+    return "ready, and lets this RiskCast read its ledger", ()

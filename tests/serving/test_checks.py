@@ -20,6 +20,7 @@ from serving.checks import (
     EXPIRES_SOON,
     Check,
     Outcome,
+    Seen,
     check_directory,
     check_keys,
     check_listen,
@@ -213,10 +214,14 @@ def test_files_that_are_no_pair_fail(trusted: Trust) -> None:
     told(check_tls(ServerTls(one.cert_file, trusted.directory / "gone"), NOW), FAILED, "gone: No such file")
 
 
-async def ask(channel: grpc.aio.Channel) -> str:
+async def ask(channel: grpc.aio.Channel) -> Seen:
     call: Any = channel.unary_unary(f"/{SERVICE.full_name}/UnaryUnary")
     await call(b"", timeout=10)
-    return "it answers"
+    return "it answers", ()
+
+
+async def ask_for_more(channel: grpc.aio.Channel) -> Seen:
+    return "it answers", ["not everything"]
 
 
 async def test_a_peer_is_asked_with_our_key_over_our_certificates(trusted: Trust, tmp_path: Path) -> None:
@@ -228,6 +233,7 @@ async def test_a_peer_is_asked_with_our_key_over_our_certificates(trusted: Trust
         told(await check_peer("peer", running.target, good, ask), FAILED, "is not ready")
         running.set_ready()
         told(await check_peer("peer", running.target, good, ask), OK, running.target, "it answers")
+        told(await check_peer("peer", running.target, good, ask_for_more), WARNING, "it answers; not everything")
         narrow = ClientSecurity(entries["narrow"], trusted.ca_file)
         told(await check_peer("peer", running.target, narrow, ask), FAILED, "SCOPE_MISSING")
         told(await check_peer("peer", running.target, ClientSecurity(None, trusted.ca_file), ask), FAILED, "BAD_CRED")

@@ -70,6 +70,7 @@ class Both:
 @asynccontextmanager
 async def both(directory: Path) -> AsyncIterator[Both]:
     ring = Keyring(directory / "keys.json").add("delivers", Scope.INGEST).add("replays", Scope.LEDGER_READ)
+    ring.add("prunes_too", Scope.INGEST, Scope.STATS_READ)
     files = {key_id: directory / f"{key_id}.key" for key_id in ring.texts}
     for key_id, file in files.items():
         file.write_text(ring.texts[key_id], "utf-8")
@@ -82,7 +83,7 @@ async def both(directory: Path) -> AsyncIterator[Both]:
 
 async def test_two_servers_that_let_each_other_in_pass_every_check(tmp_path: Path) -> None:
     async with both(tmp_path) as servers:
-        of_omen, of_riskcast = await servers.of_omen("delivers"), await servers.of_riskcast("replays")
+        of_omen, of_riskcast = await servers.of_omen("prunes_too"), await servers.of_riskcast("replays")
     assert list(of_omen) == OF_OMEN
     assert list(of_riskcast) == OF_RISKCAST
     failed = [check for check in (*of_omen.values(), *of_riskcast.values()) if check.outcome is Outcome.FAILED]
@@ -95,6 +96,14 @@ async def test_a_key_that_is_good_for_something_else_fails_the_check_of_the_peer
     for checks, peer in ((of_omen, "RiskCast"), (of_riskcast, "OMEN")):
         assert [check.name for check in checks.values() if check.outcome is Outcome.FAILED] == [peer]
         assert "SCOPE_MISSING" in checks[peer].seen
+
+
+async def test_a_key_that_may_deliver_and_not_read_stats_is_a_warning_that_names_the_scope(tmp_path: Path) -> None:
+    async with both(tmp_path) as servers:
+        checks = {key_id: (await servers.of_omen(key_id))["RiskCast"] for key_id in ("delivers", "prunes_too")}
+    assert (checks["prunes_too"].outcome, "lacks" in checks["prunes_too"].seen) == (Outcome.OK, False)
+    assert checks["delivers"].outcome is Outcome.WARNING
+    assert "lets this OMEN deliver; its key lacks the scope stats.read" in checks["delivers"].seen
 
 
 async def test_asking_whether_omen_may_deliver_stores_nothing(tmp_path: Path) -> None:
