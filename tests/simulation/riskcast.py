@@ -82,5 +82,4 @@ class Riskcast:
                 self._up.set()
                 await committer.ended.wait()
         except (StoreRefused, ContractError) as refused:
-            # Without the path: the folder has another name each time, and a seed must repeat.
-            self.world.tell(f"RiskCast does not start: {str(refused).replace(str(self.disk.path), 'its file')}")
+            self.world.tell(f"RiskCast does not start: {refused}")

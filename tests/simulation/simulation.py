@@ -65,11 +65,11 @@ class Report:
 
 def simulated(seed: int) -> Report:
     """Lives through one seed. The same seed gives the same report, in every process."""
-    world = World(Random(seed))
     with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
+        world = World(Random(seed), directory)
         stack.enter_context(_small_limits())
         stack.enter_context(_heard(world))
-        directory = stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
         try:
             clockwork.run(lambda: _live(world, Path(directory)), world.chance)
         except BaseException as error:

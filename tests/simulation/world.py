@@ -155,6 +155,7 @@ class World:
     """`flaws` holds every broken promise; a seed passes when it stays empty."""
 
     chance: Random
+    folder: str = ""  # of all files, which has another name each time
     trace: list[str] = field(default_factory=list)
     flaws: list[str] = field(default_factory=list)
     faults: Counter[Fault] = field(default_factory=Counter)
@@ -177,7 +178,7 @@ class World:
         return NOON + timedelta(seconds=asyncio.get_running_loop().time())
 
     def tell(self, what: str) -> None:
-        self.trace.append(f"{asyncio.get_running_loop().time():9.4f} {what}")
+        self.trace.append(f"{asyncio.get_running_loop().time():9.4f} {what}".replace(self.folder, "its folder"))
 
     def flaw(self, what: str) -> None:
         """A broken promise. Nothing that comes after the first can be trusted, so the simulation is to end."""
