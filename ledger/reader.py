@@ -7,7 +7,7 @@ from pathlib import Path
 from ledger.checking.verify import Damage, Progress, Verified, verify_chain, verify_partition
 from ledger.disk import Disk
 from ledger.files.head import footer_at
-from ledger.files.layout import partition_names, read_ledger_id, segment_path, torn_paths
+from ledger.files.layout import has_partition, partition_names, read_ledger_id, segment_path, torn_paths
 from ledger.positions import (
     RECORD_INDEX_MAX,
     IndexRange,
@@ -35,8 +35,11 @@ class LedgerReader:
     directory is no ledger that can be understood.
     """
 
-    def __init__(self, directory: Path, *, view: View | None = None, disk: Disk = _DEFAULT_DISK) -> None:
-        self.ledger_id = read_ledger_id(disk, directory)
+    def __init__(
+        self, directory: Path, *, view: View | None = None, disk: Disk = _DEFAULT_DISK, ledger_id: str = ""
+    ) -> None:
+        """`ledger_id` is read from the directory unless it is given."""
+        self.ledger_id = ledger_id or read_ledger_id(disk, directory)
         self.directory = directory
         self._disk = disk
         self._view = view or FileView(directory, self.ledger_id, disk)
@@ -79,7 +82,7 @@ class LedgerReader:
 
         KeyError when there is no such partition.
         """
-        if partition not in partition_names(self._disk, self.directory):
+        if not has_partition(self._disk, self.directory, partition):
             raise KeyError(partition)
         first = max(from_sequence, _FIRST_SEQUENCE)
         ordinal, index = first >> 32, max(first & RECORD_INDEX_MAX, 1)

@@ -149,7 +149,8 @@ class Ledger:
 
     def reader(self) -> LedgerReader:
         """A reader that knows the durable mark from memory."""
-        return LedgerReader(self._house.directory, view=self._catalog, disk=self._disk)
+        house = self._house
+        return LedgerReader(house.directory, view=self._catalog, disk=self._disk, ledger_id=house.ledger_id)
 
     def close(self) -> None:
         """Commits what is queued, writes the FOOTERs, lets go of the lock. Idempotent. A failure is in `failure`."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ledger.disk import Disk
-from ledger.files.layout import partition_names, seal_path
+from ledger.files.layout import has_partition, partition_names, seal_path
 from ledger.files.salvage import is_lost
 from ledger.positions import sequence_of
 from ledger.routing import is_late
@@ -61,7 +61,7 @@ def link_contradictions(disk: Disk, directory: Path, seal: Seal) -> Iterator[str
     if link.seal_number >= seal.seal_number:
         yield f"the SEAL has number {seal.seal_number} and names number {link.seal_number} as the one before it"
     file = None
-    if link.partition in partition_names(disk, directory):
+    if has_partition(disk, directory, link.partition):
         file = maybe_seal_file(disk, directory, link.partition)
     if file is None:
         yield f"the SEAL before it, number {link.seal_number} of {link.partition}, is missing"

@@ -55,10 +55,10 @@ def parse_head(data: bytes) -> Head:
     first = len(MAGIC)
     header, end = _copy_at(data, first)
     if header:
-        twin, twin_end = _copy_at(data, end)
-        if twin == header:
+        twin_end = 2 * end - first
+        if data[end:twin_end] == data[first:end]:
             return Head(header, twin_end, tuple(damaged))
-        return Head(header, 2 * end - first, (*damaged, (end, 2 * end - first)))
+        return Head(header, twin_end, (*damaged, (end, twin_end)))
     for second in range(first + ALIGNMENT, len(data), ALIGNMENT):
         header, end = _copy_at(data, second)
         if header:

@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,19 @@ SEAL_FILE = "SEAL"
 
 _SEGMENT = re.compile(r"segment-([0-9]{8,10})\.log")
 _WHOLE_FILE_BYTES = 64 * 1024  # ledger.json has about 130
+_NAMES_KNOWN_MAX = 4096  # ten years of days; a reader asks about the same ones again and again
 
 
 def partition_names(disk: Disk, directory: Path) -> list[str]:
     return [name for name in disk.directory_names(directory) if _is_partition(name)]
 
 
+def has_partition(disk: Disk, directory: Path, name: str) -> bool:
+    """Whether partition_names() tells of it, however many others there are."""
+    return _is_partition(name) and disk.is_directory(directory / name)
+
+
+@lru_cache(maxsize=_NAMES_KNOWN_MAX)
 def _is_partition(name: str) -> bool:
     date = name.removesuffix(LATE_SUFFIX)
     try:
@@ -35,7 +43,7 @@ def _is_partition(name: str) -> bool:
 
 
 def segment_path(directory: Path, partition: str, ordinal: int) -> Path:
-    return directory / partition / _segment_name(ordinal)
+    return directory / f"{partition}/{_segment_name(ordinal)}"
 
 
 def segment_ordinals(disk: Disk, partition_path: Path) -> list[int]:
@@ -67,7 +75,7 @@ def remove_temporaries(disk: Disk, path: Path) -> None:
 
 
 def seal_path(directory: Path, partition: str) -> Path:
-    return directory / partition / SEAL_FILE
+    return directory / f"{partition}/{SEAL_FILE}"
 
 
 def read_ledger_id(disk: Disk, directory: Path) -> str:

@@ -75,6 +75,7 @@ class PartitionSurvey:
         self._directory = directory
         self._partition = partition
         self._ledger_id = ledger_id
+        self._next: tuple[int, Head] | None = None  # the head that was read last, for what it says of the one before it
         data = _maybe_whole(disk, seal_path(directory, partition))
         self._seal = _maybe_own(data, ledger_id, partition) if data is not None else None
         self._seal_pins = {each.ordinal: pin_of_sealed(each) for each in self._seal.segments} if self._seal else {}
@@ -113,7 +114,8 @@ class PartitionSurvey:
     def segment(self, ordinal: int) -> Surveyed:
         path = segment_path(self._directory, self._partition, ordinal)
         is_present = self._disk.exists(path)
-        head = self._head(ordinal)
+        head = self._next[1] if self._next and self._next[0] == ordinal else self._head(ordinal)
+        self._next = None
         pin = self._maybe_pin(ordinal)
         if head.header and pin and head.header.segment_id != pin.segment_id:
             head = HEAD_FOREIGN
@@ -123,9 +125,10 @@ class PartitionSurvey:
 
     def _head(self, ordinal: int) -> Head:
         path = segment_path(self._directory, self._partition, ordinal)
-        if not self._disk.exists(path):
+        try:
+            head = read_head(self._disk, path)
+        except FileNotFoundError:
             return HEAD_MISSING
-        head = read_head(self._disk, path)
         told = head.header
         if told and (told.ledger_id, told.partition, told.ordinal) != (self._ledger_id, self._partition, ordinal):
             return HEAD_FOREIGN
@@ -137,8 +140,11 @@ class PartitionSurvey:
         return pin if pin and pin.segment_id != SEGMENT_ID_UNKNOWN else None
 
     def _successor_pin(self, ordinal: int) -> Pin | None:
-        header = self._head(ordinal + 1).header
-        return header.prev if header and header.prev and header.prev.ordinal == ordinal else None
+        head = self._head(ordinal + 1)
+        if head.header is None:
+            return None
+        self._next = ordinal + 1, head
+        return head.header.prev if head.header.prev and head.header.prev.ordinal == ordinal else None
 
     def _is_own(self, ordinal: int) -> bool:
         """Whether the file itself says that it is this segment: nobody between its neighbours and it is left to ask."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ledger.disk import Disk
 from ledger.files.bookends import maybe_mark
-from ledger.files.layout import partition_names, seal_path
+from ledger.files.layout import has_partition, partition_names, seal_path
 from ledger.files.salvage import SalvagedReads
 from ledger.files.scan import Frame, Walk, scan
 from ledger.files.source import Source
@@ -54,7 +54,7 @@ class FileView:
         self._notes.add(partition, ordinal, damaged)
 
     def _survey(self, partition: str) -> PartitionSurvey:
-        if partition not in partition_names(self._disk, self._directory):
+        if not has_partition(self._disk, self._directory, partition):
             raise KeyError(partition)
         identity = self._maybe_identity(partition)
         known = self._sealed.get(partition)

@@ -25,9 +25,15 @@ from tests.power.recorder import Recorder
 
 def image_of(root: Path) -> Image:
     """What lies there now, without LOCK, which is no part of what must survive."""
-    paths = [path for path in root.rglob("*") if path.name != "LOCK"]
-    files = {str(path.relative_to(root)): path.read_bytes() for path in paths if path.is_file()}
-    return Image(files, frozenset(str(path.relative_to(root)) for path in paths if path.is_dir()))
+    files: dict[str, bytes] = {}
+    directories: set[str] = set()
+    for folder, inner, names in os.walk(root):
+        below = "" if folder == str(root) else f"{folder[len(str(root)) + 1 :]}/"
+        directories.update(f"{below}{name}" for name in inner)
+        for name in names:
+            if name != "LOCK":
+                files[f"{below}{name}"] = Path(f"{folder}/{name}").read_bytes()
+    return Image(files, frozenset(directories))
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,21 @@ SECTOR_BYTES = 512
 
 def power_loss(recording: Recording, *, at: int, seed: int) -> Image:
     """One of the legal states after a power cut behind the first `at` operations; the seed says which."""
-    chance = Random(f"{seed} {at}")
+    return cut_off(recording, at)(seed)
+
+
+def cut_off(recording: Recording, at: int) -> Callable[[int], Image]:
+    """power_loss() for many seeds: what was done before the cut is gone through once."""
     tree = _Tree(recording.start)
     for operation in recording.operations[:at]:
         tree.do(operation)
-    names = tree.surviving_names(chance)
-    return _reachable(names, {number: _fate(chance, file) for number, file in sorted(tree.files.items())})
+
+    def image(seed: int) -> Image:
+        chance = Random(f"{seed} {at}")
+        names = tree.surviving_names(chance)
+        return _reachable(names, {number: _fate(chance, file) for number, file in sorted(tree.files.items())})
+
+    return image
 
 
 @dataclass

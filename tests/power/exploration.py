@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from itertools import count, product
+from itertools import count, groupby, product
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import Generic, Protocol, Self, TypeVar
 
-from tests.power.cut import power_loss
+from tests.power.cut import cut_off, power_loss
 from tests.power.operations import Image, Recording
 
 SEEDS_PER_CUT = 4
@@ -73,18 +74,20 @@ class Exploration(ABC, Generic[P, S]):
         """The last cut first: there is most to lose. Each state is held to whatever had been promised at any point that
         it can come from."""
         held: dict[str, Found[P]] = {}
-        for at, fate in self._cuts(recording, seed):
-            image = power_loss(recording, at=at, seed=fate)
+        for at, fates in groupby(self._cuts(recording, seed), itemgetter(0)):
+            left = cut_off(recording, at)
             promised = promise.and_then(recording, at)
-            try:
-                if image.digest not in held:
-                    held[image.digest] = self.examined(image, promised)
-                    self.states.add(image.digest)
-                held[image.digest].hold(promised)
-            except Exception as error:
-                last = recording.operations[max(0, at - 3) : at]
-                error.add_note(f"{way} > power_loss(at={at}, seed={fate}) after {last}")
-                raise
+            for _, fate in fates:
+                image = left(fate)
+                try:
+                    if image.digest not in held:
+                        held[image.digest] = self.examined(image, promised)
+                        self.states.add(image.digest)
+                    held[image.digest].hold(promised)
+                except Exception as error:
+                    last = recording.operations[max(0, at - 3) : at]
+                    error.add_note(f"{way} > power_loss(at={at}, seed={fate}) after {last}")
+                    raise
 
     def _cuts(self, recording: Recording, seed: int) -> list[tuple[int, int]]:
         cuts = list(product(reversed(recording.cut_points()), range(SEEDS_PER_CUT)))

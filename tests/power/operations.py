@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 
@@ -13,7 +14,7 @@ class Image:
     files: Mapping[str, bytes] = field(default_factory=dict)
     directories: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         told = hashlib.sha256(repr(sorted(self.directories)).encode())
         for name, data in sorted(self.files.items()):

@@ -1,5 +1,6 @@
 """What RiskCast's file says, read beside RiskCast and without its code: what is committed, and nothing else."""
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from riskcast_server.store.sqlite.file import inode_of, log_of
+from riskcast_server.store.sqlite.file import log_of
 from tests.simulation.book import Place
 from tests.simulation.catalogue import said
 
 Settled = set[Place]
+
+# By the rule itself: a place with a row; a refusal; a repeat or a conflict whose signal has a row.
+SETTLED = """
+SELECT ledger_id, segment_id, record_index FROM signals WHERE arrival_path <> 1
+UNION ALL
+SELECT ledger_id, segment_id, record_index FROM settlements WHERE outcome = 'rejected'
+    OR (signal_id, input_event_hash) IN (SELECT signal_id, input_event_hash FROM signals)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,7 @@ class StoredRow:
 class Truth:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._names = str(path), str(log_of(path))
         self._open()
 
     def close(self) -> None:
@@ -32,7 +42,8 @@ class Truth:
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         found = self._current().execute(sql, values).fetchall()
-        self._files = self._files_now()  # the log is opened, or made, when something is read
+        if 0 in self._files:
+            self._files = self._files_now()  # the log is opened, or made, when something is read
         return found
 
     @contextmanager
@@ -61,7 +72,8 @@ class Truth:
         return self._connection
 
     def _files_now(self) -> tuple[int, int]:
-        return inode_of(self._path), inode_of(log_of(self._path))
+        file, log = self._names
+        return _inode_of(file), _inode_of(log)
 
     def maybe_row(self, signal_id: str) -> StoredRow | None:
         sql = "SELECT signal_id, input_event_hash, ack_id, event FROM signals WHERE signal_id = ?"
@@ -84,17 +96,7 @@ class Truth:
         return set(self.ask(f"{sql} AND partition = ?", (ledger_id, partition)))
 
     def settled(self) -> Settled:
-        """By the rule itself: a place with a row; a refusal; a repeat or a conflict whose signal has a row."""
-        stored = set(self.ask("SELECT signal_id, input_event_hash FROM signals"))
-        rows = self.ask("SELECT ledger_id, segment_id, record_index FROM signals WHERE arrival_path <> 1")
-        sql = "SELECT ledger_id, segment_id, record_index, outcome, signal_id, input_event_hash FROM settlements"
-        settlements = self.ask(sql)
-        live = [
-            (*at, index)
-            for *at, index, outcome, signal_id, hash_ in settlements
-            if outcome == "rejected" or (signal_id, hash_) in stored
-        ]
-        return {*rows, *live}
+        return set(self.ask(SETTLED))
 
     def open_conflicts(self) -> Settled:
         sql = "SELECT ledger_id, segment_id, record_index FROM settlements WHERE outcome = 'conflict'"
@@ -108,3 +110,11 @@ class Truth:
                 first, _, last = run.partition("-")
                 places |= {(ledger_id, segment_id, index) for index in range(int(first), int(last or first) + 1)}
         return places
+
+
+def _inode_of(name: str) -> int:
+    """0 while there is no such file."""
+    try:
+        return os.stat(name).st_ino
+    except FileNotFoundError:
+        return 0
