@@ -15,7 +15,7 @@ class Recorder:
     def __init__(self, root: Path, start: Image | None = None) -> None:
         self.recording = Recording(start or Image())
         self._root = root
-        self._below: dict[Path, Path] = {}
+        self._below: dict[str, Path] = {}
         self._numbers = {Path(name): number for number, name in enumerate(sorted(self.recording.start.files))}
         self.next_number = len(self._numbers)
         self._is_over: Callable[[list[Operation]], bool] = lambda done: False
@@ -53,9 +53,10 @@ class Recorder:
         return self._numbers[self.below(path)]
 
     def below(self, path: Path) -> Path:
-        if path not in self._below:
-            self._below[path] = path.relative_to(self._root)
-        return self._below[path]
+        name = str(path)
+        if name not in self._below:
+            self._below[name] = path.relative_to(self._root)
+        return self._below[name]
 
     @contextmanager
     def doing(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 from ledger import Ledger, Position, SegmentInfo, SegmentState
 from omen.v1.ledger_record_pb2 import LedgerPosition
@@ -10,7 +11,7 @@ from tests.simulation.world import World
 Place = tuple[str, bytes, int]  # ledger_id, segment_id, record index
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Held:
     """One record."""
 
@@ -20,7 +21,7 @@ class Held:
     sequence: int
     payload: bytes
 
-    @property
+    @cached_property
     def place(self) -> Place:
         return self.ledger_id, self.segment_id, self.sequence & 0xFFFFFFFF
 

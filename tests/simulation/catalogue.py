@@ -5,12 +5,12 @@ from datetime import timedelta
 from functools import cache
 from random import Random
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from contract.errors import ContractError, timestamp
 from contract.identity import identity_of_event
 from contract.limits import SIGNAL_ID_DIGITS_RETRY
-from contract.validation import check_fields, check_ids
+from contract.validation import EVENT, Violation, check_fields, check_ids
 from omen.v1.signal_event_pb2 import SignalEvent
 from tests.riskcast_server.events import NOON, event, with_long_id
 
@@ -66,6 +66,19 @@ def said(payload: bytes) -> Said:
         return Said("", "", "")
     wide_id = identity_of_event(parsed).signal_id_of(SIGNAL_ID_DIGITS_RETRY)
     return Said(parsed.signal_id, wide_id, parsed.input_event_hash)
+
+
+ANY_VIOLATIONS = EVENT.violations
+
+
+@cache
+def _violations(payload: bytes) -> list[Violation]:
+    return ANY_VIOLATIONS(SignalEvent.FromString(payload))
+
+
+def violations(event: Message) -> list[Violation]:
+    """What is wrong with an event, found out once: there are a few hundred, and each goes through many doors."""
+    return [*_violations(event.SerializeToString(deterministic=True))]
 
 
 @cache

@@ -24,6 +24,7 @@ from unittest.mock import patch
 
 import structlog
 
+from contract.validation import EVENT
 from omen_server import replay
 from omen_server.delivery import contact, follow, newest, settling, stream
 from riskcast_server import committer
@@ -31,7 +32,7 @@ from riskcast_server.ledger_client import LedgerClient
 from riskcast_server.store import rows
 from riskcast_server.store.sqlite import store
 from tests.simulation import clockwork
-from tests.simulation.catalogue import Catalogue
+from tests.simulation.catalogue import Catalogue, violations
 from tests.simulation.disk import CUT, Disk, mounted
 from tests.simulation.flusher import threadless
 from tests.simulation.ledger_client import SimulatedLedgerClient
@@ -66,6 +67,7 @@ class Report:
 def simulated(seed: int) -> Report:
     """Lives through one seed. The same seed gives the same report, in every process."""
     with ExitStack() as stack:
+        stack.enter_context(patch.object(EVENT, "violations", violations))
         directory = stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
         world = World(Random(seed), directory)
         stack.enter_context(_small_limits())

@@ -165,15 +165,11 @@ class World:
     is_cache_spoilt: bool = False  # by such a change: coverage may be wrong until it is counted
     fault_count: int = 0
     has_begun: bool = False  # nothing goes wrong before
+    is_healed: bool = False  # enough was done, and enough went wrong: nothing does any more
     is_broken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._odds = {fault: odds * self.chance.choice(SWARM) for fault, odds in ODDS.items()}
-
-    @property
-    def is_healed(self) -> bool:
-        """Enough was done, and enough went wrong: nothing does any more."""
-        return self.operation_count >= OPERATIONS_MIN and self.fault_count >= FAULTS_MIN
 
     def now(self) -> datetime:
         return NOON + timedelta(seconds=asyncio.get_running_loop().time())
@@ -193,6 +189,7 @@ class World:
     def operate(self, what: str) -> None:
         """Somebody does something that counts."""
         self.operation_count += 1
+        self._heal_maybe()
         self.tell(what)
 
     def happens(self, fault: Fault) -> bool:
@@ -205,7 +202,11 @@ class World:
     def strike(self, fault: Fault) -> None:
         self.faults[fault] += 1
         self.fault_count += 1
+        self._heal_maybe()
         self.tell(f"FAULT {fault}")
+
+    def _heal_maybe(self) -> None:
+        self.is_healed = self.operation_count >= OPERATIONS_MIN and self.fault_count >= FAULTS_MIN
 
     async def pause(self, least_s: float, most_s: float) -> None:
         await asyncio.sleep(self.chance.uniform(least_s, most_s))
