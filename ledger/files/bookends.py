@@ -5,6 +5,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -13,6 +14,7 @@ from ledger.format import ALIGNMENT, FORMAT_VERSION, HEADER_BYTES
 from ledger.seal import SealedSegment
 
 SPARSE_STEP = 256  # records between two entries of the sparse index: one entry a quarter of a MiB of 1 KiB records
+_HEADERS_KNOWN_MAX = 64  # the segments that are read now are begun at again and again
 _COUNT = Struct("<Q")
 _FOOTER_BEGINS = re.compile(
     rb'\{"segment_id":"([0-9a-f]{32})","record_count":([0-9]{1,10}),"byte_length":([0-9]{1,19}),'
@@ -92,6 +94,7 @@ def encode_header(header: SegmentHeader) -> bytes:
     return _dump({"format_version": FORMAT_VERSION, **asdict(header)})
 
 
+@lru_cache(maxsize=_HEADERS_KNOWN_MAX)
 def decode_header(payload: bytes) -> SegmentHeader:
     """FormatUnsupported for a format this program does not know. Call it on payloads whose CRC holds."""
     told = json.loads(payload)
