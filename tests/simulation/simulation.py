@@ -12,6 +12,7 @@ story, verdict what happens in which order, and what must hold in the end
 """
 
 import asyncio
+import gc
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ class Report:
 def simulated(seed: int) -> Report:
     """Lives through one seed. The same seed gives the same report, in every process."""
     with ExitStack() as stack:
+        stack.enter_context(_one_collection())
         stack.enter_context(patch.object(EVENT, "violations", violations))
         directory = stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
         world = World(Random(seed), directory)
@@ -107,6 +109,7 @@ async def _live(world: World, directory: Path) -> None:
         world.has_begun = True
         try:
             await Story(world, riskcast, truth, network, witness, omens, catalogue).tell()
+            gc.collect()  # so that what nobody waited for is told while somebody listens
         finally:
             for process in processes:
                 process.cancel()
@@ -124,6 +127,18 @@ def _unhandled(world: World) -> Any:
             world.flaw(f"{context['message']}: {context.get('exception')!r}")
 
     return note
+
+
+@contextmanager
+def _one_collection() -> Iterator[None]:
+    """Garbage of this seed alone is looked for, once and at a moment that repeats."""
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 @contextmanager
