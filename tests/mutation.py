@@ -22,9 +22,11 @@ Edit = tuple[str, str, str]  # module, what stands there once, what shall stand 
 Mutants = dict[str, tuple[Edit, ...]]  # by name, each a module's MUTANTS
 
 ROOT = Path(__file__).parents[1]
-DEADLINE_S = 60
-# A difference of two ledgers takes seconds to print, and nobody reads it.
+DEADLINE_S = 110  # a test may take 120
+# A difference of two ledgers takes seconds to print, and nobody reads it. Other plugins than the one that our settings
+# name take longer to load than most of these tests to fail.
 QUICKLY = ["-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider"]
+QUICKLY += ["--disable-plugin-autoload", "-p", "pytest_timeout"]
 
 
 def assert_killed(table: str, mutant: str, nodes: Sequence[str]) -> None:

@@ -47,23 +47,23 @@ def open_ledger(directory: Path) -> Iterator[OpenLedger]:
 
 
 @pytest.fixture
-def crashed(tmp_path: Path, open_ledger: OpenLedger) -> Path:
+def crashed(where: Path, open_ledger: OpenLedger) -> Path:
     """Five acknowledged records and no mark: nothing on disk says that the fifth was durable."""
     answers = Answers()
-    ledger = open_ledger(answers, tmp_path / "to crash", idle_mark_s=3600)
+    ledger = open_ledger(answers, where / "to crash", idle_mark_s=3600)
     append_each(ledger, answers, FIVE)
-    return crash_image(tmp_path / "to crash", tmp_path / "crashed")
+    return crash_image(where / "to crash", where / "crashed")
 
 
 @pytest.fixture
-def marked(tmp_path: Path, open_ledger: OpenLedger) -> Path:
+def marked(where: Path, open_ledger: OpenLedger) -> Path:
     """Five acknowledged records and the idle mark that says so."""
     disk = FaultyDisk()
     answers = Answers(disk.events)
-    ledger = open_ledger(answers, tmp_path / "to mark", disk, idle_mark_s=0.05)
+    ledger = open_ledger(answers, where / "to mark", disk, idle_mark_s=0.05)
     append_each(ledger, answers, FIVE)
     disk.wait_for(lambda events: events[-3][0] == "ack")
-    return crash_image(tmp_path / "to mark", tmp_path / "marked")
+    return crash_image(where / "to mark", where / "marked")
 
 
 @pytest.fixture

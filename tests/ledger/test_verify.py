@@ -104,8 +104,8 @@ def test_a_whole_ledger_verifies_clean_in_the_writers_process_and_from_another(
             assert not reader.partition(partition).damaged
 
 
-def test_no_byte_of_a_sealed_partition_can_be_flipped_without_being_told(tmp_path: Path) -> None:
-    sealed = sealed_ledger(tmp_path / "small", payloads=FIVE[:2], segment_records_max=1)
+def test_no_byte_of_a_sealed_partition_can_be_flipped_without_being_told(where: Path) -> None:
+    sealed = sealed_ledger(where / "small", payloads=FIVE[:2], segment_records_max=1)
     chance = random.Random(11)
     for path in sorted((sealed / TODAY).iterdir()):
         whole = path.read_bytes()
@@ -125,9 +125,9 @@ def test_no_byte_of_a_sealed_partition_can_be_flipped_without_being_told(tmp_pat
 
 
 def test_the_writer_finds_in_each_byte_of_a_finished_segment_what_happened_to_it_since_it_was_opened(
-    tmp_path: Path, open_ledger: OpenLedger
+    where: Path, open_ledger: OpenLedger
 ) -> None:
-    directory = sealed_ledger(tmp_path / "unsealed", sealed=())
+    directory = sealed_ledger(where / "unsealed", sealed=())
     path = segment_of(directory, 2)
     whole = path.read_bytes()
     reader = open_ledger(Answers(), directory).reader()

@@ -35,6 +35,7 @@ class Truth:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._names = str(path), str(log_of(path))
+        self._files: tuple[int, int]
         self._open()
 
     def close(self) -> None:
