@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from contract.scopes import Scope
-from serving.access.gate import KEY_HEADER
 from serving.access.keys import new_key, sha256_of
-from serving.security import ClientSecurity
+from serving.security import KEY_HEADER, ClientSecurity
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import filesystems
 from serving.access.keys import ApiKey, read_keys
 from serving.addresses import ListenError
-from serving.channel import connected
+from serving.channels import connected
 from serving.console import Exit, Output, Printer, described, finish, run_command
 from serving.exposure import is_exposed
 from serving.health import READY, SERVING
+from serving.pem import certificates, read_ca, read_pair
 from serving.security import ClientSecurity, Security, SecurityRefused
 from serving.settings import S, SettingsRefused, load
 from serving.telemetry.collector import recording_to
-from serving.tls import ServerTls, certificates, read_ca, read_pair
+from serving.tls import ServerTls
 
 COLUMNS = ("check", "outcome", "seen")
 

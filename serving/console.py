@@ -3,7 +3,7 @@
 import enum
 import json
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -15,7 +15,6 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from contract.categories import CATEGORIES
@@ -104,16 +103,6 @@ class Printer:
             # Brackets and colons in a title are no markup.
             width = None if sys.stdout.isatty() else PIPED_COLUMNS
             Console(width=width, markup=False, emoji=False, highlight=False).print(table)
-
-
-@contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """Takes (bytes done, bytes in all) while the block runs, and shows it on stderr, on a terminal alone."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def say(text: str) -> None:

@@ -16,9 +16,8 @@ from weakref import WeakSet
 
 import grpc
 
-from serving.access.gate import KEY_HEADER
 from serving.files import Reloaded, read_regular
-from serving.security import ClientSecurity, refusing
+from serving.security import KEY_HEADER, ClientSecurity, refusing
 from serving.telemetry.call_meters import CallMeters, MethodMeter
 from serving.telemetry.traces import trace_headers
 

@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.addresses import UNIX, check_port, host_and_port
-from serving.channel import channel
+from serving.channels import channel
 from serving.checks import Check, Outcome
+from serving.pem import certificates, read_pair
 from serving.settings import ServerSettings
-from serving.tls import ServerTls, certificates, read_pair
+from serving.tls import ServerTls
 
 ASK_S = 2.0  # of a server on this machine
 METRICS_BYTES_MAX = 1024 * 1024  # ours tell some hundred kilobytes

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from serving.tls import ClientTls, ServerTls
 
+KEY_HEADER = "x-api-key"  # of a call: who makes it
+
 
 class SecurityRefused(Exception):
     """Keys or certificates that cannot be used; the text is one line for the operator and tells no secret."""

@@ -9,8 +9,6 @@ from omen.v1.delivery_service_pb2_grpc import DeliveryServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
 from serving.console import Output, Printer, fields, run_command, say, show
 
-app = typer.Typer(help="Show and steer how the ledger reaches RiskCast.", no_args_is_help=True)
-
 STATUS_COLUMNS = (
     "phase",
     "reason",
@@ -26,7 +24,6 @@ STATUS_COLUMNS = (
 Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
 
 
-@app.command()
 def status(output: Format = Output.TABLE, target: Target = None) -> None:
     """Show what delivery is doing and what RiskCast has not settled yet."""
     state = run_command(_status(target))
@@ -35,7 +32,6 @@ def status(output: Format = Output.TABLE, target: Target = None) -> None:
         printer.add({"backlog_record_count": "unknown", **shown}, shown)
 
 
-@app.command()
 def pause(
     reason: Annotated[str, typer.Option(help="Why; shown wherever the state is shown.")],
     output: Format = Output.TABLE,
@@ -47,7 +43,6 @@ def pause(
     show(response, output)
 
 
-@app.command()
 def resume(output: Format = Output.TABLE, target: Target = None) -> None:
     """End a pause."""
     response = run_command(_resume(target))

@@ -29,8 +29,6 @@ from omen_server.settings import OmenSettings
 from serving.console import Exit, Output, Printer, fields, finish, say
 from serving.settings import SettingsRefused, load
 
-app = typer.Typer(help="Read the ledger, with or without a server beside it.", no_args_is_help=True)
-
 LS_COLUMNS = ("partition", "state", "records", "segments", "bytes", "highwater_sequence", "damaged_records")
 DAMAGE_COLUMNS = ("partition", "segment", "first_sequence", "last_sequence", "what")
 CAT_COLUMNS = ("sequence", "written_at", "signal_id", "probability", "confidence", "title")
@@ -51,7 +49,6 @@ def a_sequence(value: int) -> int:
     return value
 
 
-@app.command()
 def ls(directory: Directory = None, output: Format = Output.TABLE) -> None:
     """List the partitions. Exit code 7 when any holds damage."""
     with reading(directory) as reader, Printer(output, LS_COLUMNS) as printer:
@@ -61,7 +58,6 @@ def ls(directory: Directory = None, output: Format = Output.TABLE) -> None:
     finish(Exit.INTEGRITY if any(info.damaged for info in partitions) else Exit.OK)
 
 
-@app.command()
 def cat(
     partition: Annotated[str, typer.Argument(help="The partition, for example 2026-01-29.")],
     from_sequence: Annotated[
@@ -84,7 +80,6 @@ def cat(
     finish(Exit.INTEGRITY if info.damaged else Exit.OK)
 
 
-@app.command()
 def show(
     signal_id: Annotated[str, typer.Argument(help="The signal, for example OMEN-886183D04566.")],
     directory: Directory = None,
@@ -102,7 +97,6 @@ def show(
         finish(Exit.INTEGRITY if is_damaged else Exit.NOT_FOUND)
 
 
-@app.command()
 def damage(directory: Directory = None, output: Format = Output.TABLE) -> None:
     """List what is known to be damaged, and the torn tails that recovery kept. Exit code 7 when anything is damaged.
 

@@ -1,4 +1,4 @@
-"""`omen signal get | list | watch | verify-id`: signals as the ledger holds them."""
+"""`omen signal get | list | watch`: signals as the ledger holds them."""
 
 import asyncio
 import sys
@@ -9,13 +9,11 @@ import typer
 
 from contract.categories import category_name
 from contract.errors import ErrorDetails, Reason, timestamp
-from contract.identity import identity_of_event, input_event_hash, is_signal_id_of
 from contract.limits import PAGE_SIZE_MAX
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
-from omen_server.cli.ledger import Directory, first_record_of, reading
 from serving.console import (
     EmittedBefore,
     EmittedFrom,
@@ -35,20 +33,16 @@ if TYPE_CHECKING:  # at run time there is one stub class for both kinds of chann
 
 COLUMNS = ("emitted_at", "signal_id", "partition", "sequence", "delivery_status", "probability", "confidence", "title")
 LIST_COLUMNS = ("emitted_at", "signal_id", "category", "probability", "confidence", "title")
-ID_COLUMNS = ("what", "stored", "derived", "holds")
 
 # A stream is cut whenever its connection is replaced; a server that is away for longer is not waited for.
 RESUME_DELAY_S = 1.0
 RESUMES_IN_VAIN_MAX = 30
 RESUMED_AFTER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
-app = typer.Typer(help="Show signals as the ledger holds them.", no_args_is_help=True)
-
 SignalId = Annotated[str, typer.Argument(help="OMEN- and 12 to 64 hex digits.")]
 Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
 
 
-@app.command("get")
 def get_signal(signal_id: SignalId, output: Format = Output.JSON, target: Target = None) -> None:
     """Show one signal, and what is known of its delivery."""
     found = run_command(_get(target, signal_id))
@@ -58,7 +52,6 @@ def get_signal(signal_id: SignalId, output: Format = Output.JSON, target: Target
         printer.add({**row_of(found.event), **at}, fields(found))
 
 
-@app.command("list")
 def list_signals(
     emitted_from: EmittedFrom = None,
     emitted_before: EmittedBefore = None,
@@ -82,7 +75,6 @@ def list_signals(
         finish(Exit.INTEGRITY)
 
 
-@app.command("watch")
 def watch_signals(
     cursor: Annotated[str, typer.Option(help="Go on right after the line that has this cursor.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="End after so many; 0 means never.")] = 0,
@@ -97,24 +89,6 @@ def watch_signals(
     """
     request = pb.WatchSignalsRequest(cursor=cursor, pass_over_pruned=pass_over_pruned)
     run_command(Watch(request, limit).run(target))
-
-
-@app.command("verify-id")
-def verify_id(signal_id: SignalId, directory: Directory = None, output: Format = Output.TABLE) -> None:
-    """Derive the ids of a signal again from what the ledger's files hold of it. Exit code 7 when one does not hold.
-
-    Needs no server.
-    """
-    with reading(directory) as reader:
-        record = first_record_of(reader, signal_id)
-    if record is None:
-        say(f"no signal {signal_id} in what can be read")
-        raise typer.Exit(Exit.NOT_FOUND)
-    rows = identity_rows(SignalEvent.FromString(record.payload))
-    with Printer(output, ID_COLUMNS) as printer:
-        for row in rows:
-            printer.add(row)
-    finish(Exit.OK if all(row["holds"] for row in rows) else Exit.INTEGRITY)
 
 
 class Watch:
@@ -203,19 +177,3 @@ def row_of(event: SignalEvent) -> dict[str, object]:
         "confidence": event.signal.confidence_score,
         "title": event.signal.title,
     }
-
-
-def identity_rows(event: SignalEvent) -> list[dict[str, object]]:
-    ids = identity_of_event(event)
-    rows: list[dict[str, object]] = []
-    if event.canonical_observation:
-        derived = input_event_hash(event.canonical_observation)
-        stored = event.input_event_hash
-        rows.append({"what": "input_event_hash", "stored": stored, "derived": derived, "holds": stored == derived})
-    trace_id, signal_id = event.deterministic_trace_id, event.signal_id
-    holds = is_signal_id_of(ids.digest, signal_id)
-    return [
-        *rows,
-        {"what": "trace id", "stored": trace_id, "derived": ids.trace_id, "holds": trace_id == ids.trace_id},
-        {"what": "signal id", "stored": signal_id, "derived": ids.signal_id, "holds": holds},
-    ]

@@ -19,7 +19,8 @@ from omen.v1 import ledger_service_pb2 as pb
 from omen.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from omen_server.cli.connection import CALL_TIMEOUT_S, Target, connected
 from omen_server.cli.ledger import REFUSALS, Directory, Format, reading, refusals_told, told
-from serving.console import EXITS, Exit, Output, Printer, described, finish, progress_bar, run_command, say
+from serving.console import EXITS, Exit, Output, Printer, described, finish, run_command, say
+from serving.progress import progress_bar
 
 VERIFY_COLUMNS = ("partition", "intact_records", "damaged_records", "bytes_read")
 BACKUP_COLUMNS = ("partitions", "segments_copied", "segments_kept", "records", "damaged_records")

@@ -12,8 +12,6 @@ from riskcast_server.store import StoreRefused, StoreUnknown, back_up_store, mig
 from serving.console import Exit, run_command, say
 from serving.settings import load
 
-app = typer.Typer(no_args_is_help=True, help="The store at RISKCAST_DATABASE_URL.")
-
 
 @contextmanager
 def refusals() -> Iterator[None]:
@@ -25,7 +23,6 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(Exit.USAGE if isinstance(refused, StoreUnknown) else Exit.UNAVAILABLE) from refused
 
 
-@app.command("migrate")
 def migrate() -> None:
     """Bring the schema up to date. SQLite needs no asking: its server does so when it starts."""
     with refusals():
@@ -33,7 +30,6 @@ def migrate() -> None:
     say("the schema is up to date")
 
 
-@app.command("backup")
 def backup(file: Annotated[Path, typer.Argument(help="A new file.")]) -> None:
     """Copy a SQLite store, beside a running server or without one."""
     with refusals():

@@ -11,15 +11,7 @@ from serving.console import Output, Printer, run_command, say
 
 ACCEPTED_COLUMNS = ("partition", "records")
 
-app = typer.Typer(no_args_is_help=True, help="What an operator decides about a ledger.")
 
-
-@app.callback()
-def ledgers() -> None:
-    """What an operator decides about a ledger."""
-
-
-@app.command("accept")
 def accept(
     ledger: Annotated[str, typer.Argument(help="The ledger's id, as `riskcast status` shows it.")],
     reason: Annotated[str, typer.Option(help="Why, for whoever comes next.")],

@@ -16,10 +16,6 @@ SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition"
 LIST_COLUMNS = ("emitted_at", "signal_id", "partition", "category", "probability", "confidence", "title")
 COUNT_COLUMNS = ("ledger_id", "partition", "signal_count")
 
-app = typer.Typer(no_args_is_help=True, help="What is stored.")
-
-
-@app.command("get")
 def get_signal(
     signal_id: Annotated[str, typer.Argument(help="OMEN- and 12 to 64 hex digits.")],
     target: Target = None,
@@ -32,7 +28,6 @@ def get_signal(
         printer.add(_signal_row(response.signal), fields(response.signal))
 
 
-@app.command("list")
 def list_signals(
     target: Target = None,
     emitted_from: EmittedFrom = None,
@@ -57,7 +52,6 @@ def list_signals(
         run_command(_list(target, request, limit, printer))
 
 
-@app.command("count")
 def count_signals(
     target: Target = None,
     ledger: Annotated[str, typer.Option(help="Only of this ledger.")] = "",

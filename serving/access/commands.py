@@ -2,11 +2,11 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from filelock import Timeout
@@ -57,32 +57,36 @@ File = Annotated[Path | None, typer.Option("--file", help="The file of keys; by 
 Format = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
 
 
-def keys_app(settings: type[ServerSettings]) -> typer.Typer:
+class KeysCommands(NamedTuple):
+    """As a typer takes them."""
+
+    create: Callable[..., None]
+    list_keys: Callable[..., None]
+    revoke: Callable[..., None]
+
+
+def keys_commands(settings: type[ServerSettings]) -> KeysCommands:
     """The commands for the keys file of one server."""
     setting = f"{settings.model_config['env_prefix']}API_KEYS_FILE"
-    app = typer.Typer(help=f"Who may call: the file of {setting}.", no_args_is_help=True)
 
-    @app.command()
     def create(key_id: Id, scope: Scopes, expires: Expires = None, rate: Rate = None, file: File = None) -> None:
         """Add a key and print it, once: nobody can read it again. A running server lets it in within a second."""
         with refusals_told():
             sys.stdout.write(f"{created(the_file(file, settings, setting), key_id, scope, expires, rate)}\n")
 
-    @app.command("list")
     def list_keys(file: File = None, output: Format = Output.TABLE) -> None:
         """List the keys, without what would let anybody in."""
         with refusals_told(), Printer(output, COLUMNS) as printer:
             for key in read_keys(the_file(file, settings, setting)):
                 printer.add(row(key), data(key))
 
-    @app.command()
     def revoke(key_id: Id, file: File = None) -> None:
         """Take a key away: its calls are refused and its streams end within seconds. Exit code 3 when there is none."""
         with refusals_told():
             revoked(the_file(file, settings, setting), key_id)
         say(f"{key_id} is revoked")
 
-    return app
+    return KeysCommands(create, list_keys, revoke)
 
 
 class NoSuchKey(Exception):

@@ -16,8 +16,8 @@ from contract.errors import ContractError, Reason
 from contract.scopes import Scope
 from serving.access.keys import ApiKey, sha256_of
 from serving.access.rate import Bucket
+from serving.security import KEY_HEADER
 
-KEY_HEADER = "x-api-key"
 HEALTH = "/grpc.health.v1.Health/"
 # Any key will do: what it tells is public, the load it makes is not.
 REFLECTION = ("/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/")

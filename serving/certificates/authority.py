@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from serving.tls import read_pair
+from serving.pem import read_pair
 
 CA_DAYS = 3650  # it is given to every client, and hard to replace
 LEEWAY = timedelta(minutes=5)  # for a client whose clock is behind

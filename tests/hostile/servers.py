@@ -20,7 +20,7 @@ from omen.v1 import delivery_service_pb2, ledger_service_pb2, pipeline_service_p
 from omen.v1 import signal_service_pb2 as omen_signals
 from riskcast.v1 import ingest_service_pb2, reconcile_service_pb2
 from riskcast.v1 import signal_service_pb2 as riskcast_signals
-from serving.channel import CHANNEL_OPTIONS
+from serving.channels import CHANNEL_OPTIONS
 from tests.omen_server.running import closed_port
 from tests.omen_server.running import omen as an_omen
 from tests.riskcast_server.running import database as database_in

@@ -1,10 +1,13 @@
 """Every module is used: each can be reached by imports from a command, the benchmark or a conftest."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.house.tree import PRODUCT, ROOT, parsed, python_files
+
+COMMAND = re.compile(r"[a-z_]+(\.[a-z_]+)+:[a-z_]+")
 
 
 def module_name(path: Path) -> str:
@@ -13,7 +16,10 @@ def module_name(path: Path) -> str:
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Dotted names a file imports; `from a import b` may mean the module a.b, so both are named."""
+    """Dotted names a file imports; `from a import b` may mean the module a.b, so both are named.
+
+    And those of the commands of a table, as `serving.commands` loads them.
+    """
     package = module_name(path) if path.stem == "__init__" else module_name(path).rpartition(".")[0]
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
@@ -23,6 +29,8 @@ def imported_names(path: Path) -> Iterator[str]:
             base = ".".join([*parents, *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and COMMAND.fullmatch(node.value):
+            yield node.value.partition(":")[0]
 
 
 def reached(roots: list[str], modules: dict[str, Path]) -> set[str]:

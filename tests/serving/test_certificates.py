@@ -7,7 +7,7 @@ import typer
 from cryptography import x509
 
 from serving.certificates.__main__ import make
-from serving.tls import read_pair
+from serving.pem import read_pair
 
 
 def certificate(path: Path) -> x509.Certificate:

@@ -251,7 +251,7 @@ def write_both(keys: Path) -> dict[str, Path]:
 
 
 async def test_a_peer_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["serving.channel"], "CONNECT_WITHIN_S", 0.1)
+    monkeypatch.setattr(sys.modules["serving.channels"], "CONNECT_WITHIN_S", 0.1)
     target = f"127.0.0.1:{closed_port()}"
     told(await check_peer("peer", target, ClientSecurity(), ask), FAILED, target, "UNAVAILABLE")
 

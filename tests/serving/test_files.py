@@ -12,7 +12,7 @@ from riskcast_server.store import StoreRefused, schema_versions
 from serving.access.keys import read_keys
 from serving.dialled import read_key
 from serving.files import Reloaded, keep_private, read_regular
-from serving.tls import read_ca, read_pair
+from serving.pem import read_ca, read_pair
 from tests.serving.authority import trust
 
 

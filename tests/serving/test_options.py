@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.channel import CHANNEL_OPTIONS
+from serving.channels import CHANNEL_OPTIONS
 from serving.options import SERVER_OPTIONS
 
 NAMES = sorted({name for name, _ in (*SERVER_OPTIONS, *CHANNEL_OPTIONS)})

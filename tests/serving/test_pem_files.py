@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 import serving
 from serving.certificates.authority import write
 from serving.checks import Outcome, check_tls
+from serving.pem import read_pair
 from serving.security import Security, SecurityRefused
-from serving.tls import ClientTls, ServerTls, read_pair
+from serving.tls import ClientTls, ServerTls
 from tests.serving.authority import secured, trust
 from tests.serving.probe import Probe, answers, open_call
 from tests.serving.test_tls import on, serial, shown_serial, written

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 import serving
-from serving.channel import channel
+from serving.channels import channel
 from serving.security import ClientSecurity, Security, SecurityRefused
 from serving.telemetry.call_meters import GO_CODES, call_meters
 from tests.serving.authority import secured, trust, write_keys
