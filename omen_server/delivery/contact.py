@@ -1,6 +1,7 @@
 """Whether and when RiskCast is called: the breaker and the retries, with the connection and the clock they need."""
 
 import asyncio
+import math
 from random import Random
 
 import structlog
@@ -37,6 +38,7 @@ class Contact:
         self._jitter = jitter
         self._metrics = metrics
         self._clock = asyncio.get_running_loop().time
+        self._called_at = -math.inf
         self._was_ready = False  # the connection, when a call failed last
         self.failures = 0
         self.hello_timeout_s = HELLO_TIMEOUT_S
@@ -46,9 +48,10 @@ class Contact:
         return BREAKER_STATES[self._breaker.state]
 
     async def until_allowed(self) -> None:
-        """Wait as long as the breaker is open."""
+        """Wait as long as the breaker is open; RiskCast is called next."""
         while not self._breaker.allows(self._clock()):
             await first_of(self._ready_again(), asyncio.sleep(self._breaker.remaining_s(self._clock())))
+        self._called_at = self._clock()
 
     def greeted(self, *, is_more_to_come: bool) -> None:
         """The hello was answered. With the breaker half open a message has to be, too, if there is one to send."""
@@ -79,7 +82,8 @@ class Contact:
     async def back_off(self, broken: Disconnected) -> None:
         asked_for_s = min(broken.retry_delay_s, ASKED_FOR_MAX_S)
         delay_s = HELD_RETRY_S if broken.holds else 0.0
-        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter, max(delay_s, asked_for_s)))
+        lasted_s = self._clock() - self._called_at
+        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter, max(delay_s, asked_for_s), lasted_s))
         self._metrics.retry()
 
     def forgive(self) -> None:
