@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.system.processes import DEADLINE_S, environment, run
+from tests.system.processes import DEADLINE_S, environment, run_module
 
 MOMENT_S = 0.05
 
@@ -31,7 +31,7 @@ class Recorder:
 
     def command(self, module: str, *arguments: str, given: str = "", **settings: str) -> int:
         """Runs a command to its end; its exit code."""
-        ended = run(sys.executable, "-m", module, *arguments, given=given, **settings)
+        ended = run_module(module, *arguments, given=given, **settings)
         self.keep(f"{module} {' '.join(arguments)} {sorted(settings)}", ended.stdout + ended.stderr)
         return ended.returncode
 

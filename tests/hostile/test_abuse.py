@@ -15,7 +15,7 @@ from tests.hostile.http2 import GREEDY_HELLO, Connection, body, call_headers, co
 from tests.hostile.requests import EMIT, event
 from tests.hostile.values import MIB
 from tests.hostile.victims import Victim, felt, victims
-from tests.system.processes import Server
+from tests.system.processes import Server, with_open_files
 
 GROWTH_BYTES_MAX = 20 * MIB
 WATCH = "/omen.v1.SignalService/WatchSignals"
@@ -128,7 +128,7 @@ def fill(victim: Victim, total_bytes: int) -> str:
 
 
 def test_connections_leave_the_ledger_the_files_that_it_needs(tmp_path: Path) -> None:
-    server = Server("omen_server", {"OMEN_LEDGER_DIR": str(tmp_path)}, open_files_max=FILES_MAX)
+    server = Server("omen_server", {"OMEN_LEDGER_DIR": str(tmp_path)}, begin=with_open_files(FILES_MAX))
     victim = Victim(server, key="", write=EMIT, read="")
     request = EmitRequest(event=event(1), wait_for=WAIT_FOR_LEDGER).SerializeToString()
     asyncio.run(server.start())

@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-from tests.system.processes import run
+from tests.system.processes import run_module
 
 
 @dataclass(frozen=True)
@@ -25,5 +24,5 @@ class Ended:
 
 async def omen_command(*arguments: str, given: str = "", **settings: str) -> Ended:
     """Runs it to its end; `given` is its standard input."""
-    ended = await asyncio.to_thread(run, sys.executable, "-m", "omen_server", *arguments, given=given, **settings)
+    ended = await asyncio.to_thread(run_module, "omen_server", *arguments, given=given, **settings)
     return Ended(ended.returncode, ended.stdout, ended.stderr)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.omen_server.command import omen_command
 from tests.omen_server.running import closed_port, omen
-from tests.system.processes import Server
+from tests.system.processes import Server, spawned
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "omen.example:0"])
@@ -69,7 +69,7 @@ async def test_a_delivery_db_that_cannot_be_read_is_a_line_and_no_start(tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_0(tmp_path: Path, number: signal.Signals) -> None:
-    server = Server("omen_server", {"OMEN_LEDGER_DIR": str(tmp_path)})
+    server = Server("omen_server", {"OMEN_LEDGER_DIR": str(tmp_path)}, begin=spawned)
     await server.start()
     assert await server.end(number) == 0
     assert not any("Traceback" in line for line in server.log)

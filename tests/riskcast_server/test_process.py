@@ -21,6 +21,7 @@ from tests.riskcast_server.events import SEGMENT, event, records
 from tests.riskcast_server.omen import omen
 from tests.riskcast_server.process import Server, run, server
 from tests.riskcast_server.running import Client, Stream, riskcast, sql
+from tests.system.processes import DEADLINE_S, spawned
 
 KILLS, BATCHES, BATCH = 10, 30, 20
 EVERY = KILLS * BATCHES * BATCH
@@ -88,7 +89,7 @@ def test_after_kill_9_under_load_everything_acknowledged_is_there_and_a_resend_g
         kill_after = len(again) + chance.randrange(1, BATCHES // 2)
         with server(tmp_path, RISKCAST_DATABASE_URL=database.url) as running:
             asyncio.run(load(running, again + batches_of(turn), kill_after, acks))
-            assert running.child.wait() == -signal.SIGKILL
+            assert running.child.wait(DEADLINE_S) == -signal.SIGKILL
         assert turn * BATCHES * BATCH < len(acks) < (turn + 1) * BATCHES * BATCH
     asyncio.run(check_what_is_left(database.url, acks))
 
@@ -98,7 +99,7 @@ def test_a_server_answers_its_commands_refuses_a_second_one_and_ends_with_exit_c
         async with serving.channel(running.target) as channel:
             await Client(channel).ingest(event(1))
 
-    with server(tmp_path, RISKCAST_OMEN_TARGETS="127.0.0.1:1") as running:
+    with server(tmp_path, spawned, RISKCAST_OMEN_TARGETS="127.0.0.1:1") as running:
         asyncio.run(scenario(running))
         at = ("--target", running.target)
         counted = run("signals", "count", *at, "-o", "json")

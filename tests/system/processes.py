@@ -1,6 +1,6 @@
 """Both servers as processes of their own, as an operator runs them, to be stopped, killed and started again.
 
-Started by `subprocess`, never by the event loop: uvloop forks, and gRPC's threads do not survive a fork.
+Started by a fork server or `subprocess`, never by the event loop: uvloop forks, and gRPC's threads do not survive that.
 """
 
 import asyncio
@@ -9,12 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
+
+from tests.system.forked import Forked, run_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 20.0
@@ -34,6 +36,34 @@ def run(*command: str, given: str = "", **settings: str) -> "subprocess.Complete
     )
 
 
+def run_module(module: str, *arguments: str, given: str = "", **settings: str) -> "subprocess.CompletedProcess[str]":
+    """What `python -m MODULE ARGUMENTS` does."""
+    return run_forked(module, *arguments, environment=environment(settings), given=given, within_s=DEADLINE_S)
+
+
+Process = Forked | subprocess.Popen[bytes]
+Begin = Callable[[str, Sequence[str], Mapping[str, str]], Process]
+
+
+def spawned(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """`python -m MODULE ARGUMENTS` by an interpreter of its own."""
+    return _popen([sys.executable, "-m", module, *arguments], environment)
+
+
+def with_open_files(most: int) -> Begin:
+    """The same, with so many file descriptors at the most."""
+
+    def begin(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
+        command = [sys.executable, "-m", module, *arguments]
+        return _popen(["sh", "-c", f'ulimit -n {most}; exec "$@"', "sh", *command], environment)
+
+    return begin
+
+
+def _popen(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
 class Ended(AssertionError):
     """A server ended before it served."""
 
@@ -51,9 +81,9 @@ class Server:
     program: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 0
-    open_files_max: int | None = None  # None: as many as the tests themselves may have
+    begin: Begin = Forked  # how its process does
     log: list[str] = field(default_factory=list)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: Process | None = None
     _drain: Thread | None = None
 
     async def start(self) -> None:
@@ -64,12 +94,8 @@ class Server:
     def _start(self) -> None:
         prefix = self.module.removesuffix("_server").upper()
         settings = self.settings | {f"{prefix}_LISTEN": f"{self.host}:{self.port}"}
-        command = [sys.executable, "-m", *(self.program or (self.module,)), "serve", *self.arguments]
-        if self.open_files_max:
-            command = ["sh", "-c", f'ulimit -n {self.open_files_max}; exec "$@"', "sh", *command]
-        self.process = subprocess.Popen(
-            command, env=environment(settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        module, *before = self.program or (self.module,)
+        self.process = self.begin(module, [*before, "serve", *self.arguments], environment(settings))
         assert self.process.stderr
         for line in self.process.stderr:
             self.log.append(line.decode())
@@ -144,11 +170,11 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(directory: Path) -> AsyncIterator[Pair]:
+async def pair(directory: Path, begin: Begin = Forked) -> AsyncIterator[Pair]:
     """Both, started; whatever of them still runs after the block is killed."""
     ledger, database = directory / "ledger", directory / "riskcast.db"
-    riskcast = Server("riskcast_server", {"RISKCAST_DATABASE_URL": f"sqlite:///{database}"})
-    omen = Server("omen_server", {"OMEN_LEDGER_DIR": str(ledger)})
+    riskcast = Server("riskcast_server", {"RISKCAST_DATABASE_URL": f"sqlite:///{database}"}, begin=begin)
+    omen = Server("omen_server", {"OMEN_LEDGER_DIR": str(ledger)}, begin=begin)
     try:
         await riskcast.start()
         omen.settings["OMEN_RISKCAST_TARGET"] = f"127.0.0.1:{riskcast.port}"

@@ -18,7 +18,7 @@ from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from tests.faults.history import flaws
 from tests.faults.load import Load, history_of, under_load, until_drained
-from tests.system.processes import Pair, Server, pair
+from tests.system.processes import Pair, Server, pair, spawned
 
 EXIT_S_MAX = 2.0
 STREAMS = 100
@@ -100,7 +100,7 @@ async def test_a_hundred_stops_under_load_lose_nothing_acknowledged(tmp_path: Pa
 
 
 async def stop_again_and_again(tmp_path: Path, which: str, stops: int, chance: Random) -> None:
-    async with pair(tmp_path) as servers:
+    async with pair(tmp_path, spawned) as servers:
         server: Server = getattr(servers, which)
         target = f"127.0.0.1:{servers.omen.port}"
         took: list[float] = []

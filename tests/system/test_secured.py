@@ -1,7 +1,6 @@
 """Both servers secured as an operator would: keys, certificates on both sides, probes without either."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from serving.security import ClientSecurity, SecurityRefused
 from tests.omen_server.running import DEADLINE_S, DELIVERED, closed_port, event, omen, riskcast, seconds
 from tests.serving.authority import Trust, trust, write_keys
-from tests.system.processes import Server, run
+from tests.system.processes import Server, run_module
 
 OPERATOR = ["signals.emit", "signals.read", "ledger.read", "stats.read", "reconcile"]
 
@@ -112,7 +111,7 @@ async def test_reflection_that_is_switched_off_is_not_there_and_probes_go_on(tmp
 
 async def command(package: str, *arguments: str, **settings: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr."""
-    ended = await asyncio.to_thread(run, sys.executable, "-m", package, *arguments, **settings)
+    ended = await asyncio.to_thread(run_module, package, *arguments, **settings)
     return ended.returncode, ended.stdout, ended.stderr
 
 
