@@ -25,6 +25,7 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from tests.faults.history import Attempt, Held, History, Row, Told
 from tests.omen_server.running import event, seconds
+from tests.system.processes import MOMENT_S
 
 DEADLINE_S = 30.0
 WORKERS = 32
@@ -144,6 +145,7 @@ async def until_drained(target: str, within_s: float = DEADLINE_S) -> None:
         stub: Any = DeliveryServiceStub(channel)
         backlog: int | None = None
         while backlog != 0:
+            await asyncio.sleep(MOMENT_S)
             state = await stub.GetDeliveryState(GetDeliveryStateRequest(), timeout=5, wait_for_ready=True)
             backlog = state.backlog_record_count if state.HasField("backlog_record_count") else None
 

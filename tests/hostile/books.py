@@ -1,5 +1,7 @@
 """What was answered OK, and that it is what the servers hold: no more, no less."""
 
+import time
+
 import grpc
 
 from omen.v1 import delivery_service_pb2 as delivery
@@ -9,6 +11,7 @@ from riskcast.v1 import ingest_service_pb2 as ingest
 from tests.hostile.requests import EMIT, INGEST, INGEST_STREAM, PROCESS
 from tests.hostile.servers import Answer, Both
 from tests.hostile.verdicts import flaw_of, flaws_of
+from tests.system.processes import MOMENT_S
 
 Place = tuple[str, int]  # partition and sequence
 
@@ -80,4 +83,4 @@ class Books:
         ask("/omen.v1.DeliveryService/ResumeDelivery", delivery.ResumeDeliveryRequest())
         state = "/omen.v1.DeliveryService/GetDeliveryState"
         while not (told := ask(state, request)).HasField("backlog_record_count") or told.backlog_record_count:
-            pass
+            time.sleep(MOMENT_S)

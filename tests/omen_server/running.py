@@ -36,6 +36,7 @@ from riskcast.v1.signal_service_pb2_grpc import SignalServiceStub as StoredSigna
 from riskcast_server.settings import RiskcastSettings
 from serving.security import PLAIN, ClientSecurity
 from tests.riskcast_server.events import event as event_of_a_ledger
+from tests.system.processes import MOMENT_S
 
 DEADLINE_S = 20.0
 IN_FLIGHT_MAX = 200  # below the streams a server allows per connection, which a new connection does not know yet
@@ -105,9 +106,11 @@ class Omen:
     async def until_state(self, holds: Callable[[GetDeliveryStateResponse], bool]) -> GetDeliveryStateResponse:
         """The first delivery state for which it holds."""
         async with asyncio.timeout(DEADLINE_S):
-            while not holds(state := await self.state()):
-                pass
-        return state
+            while True:
+                state = await self.state()
+                if holds(state):
+                    return state
+                await asyncio.sleep(MOMENT_S)
 
     async def until_drained(self) -> None:
         await self.until_state(lambda state: state.HasField("backlog_record_count") and not state.backlog_record_count)

@@ -23,6 +23,7 @@ from omen_server.delivery.settling import REJECTIONS_IN_A_ROW_MAX
 from omen_server.delivery.stream import MESSAGES_IN_FLIGHT
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.running import (
+    DEADLINE_S,
     DELIVERED,
     LEDGER_ONLY,
     REJECTED,
@@ -54,12 +55,14 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 60.0)
 
 
-async def test_once_riskcast_is_a_second_behind_emit_is_ledger_only_at_once_and_says_so(tmp_path: Path) -> None:
+async def test_once_riskcast_is_a_second_behind_emit_is_ledger_only_at_once_and_says_so(
+    tmp_path: Path, patient: None
+) -> None:
     async with peer_of(hanging) as peer, omen(tmp_path, peer.port) as server:
         first = asyncio.create_task(server.emit(event(0), delivery_timeout=seconds(60)))
         await peer.until(lambda peer: len(peer.records) == 1)
         number, said = 0, ""
-        async with asyncio.timeout(4):  # before the stream is given up
+        async with asyncio.timeout(DEADLINE_S):
             while "behind" not in said:
                 number += 1
                 said = (await server.emit(event(number), delivery_timeout=seconds(0.01))).ledger_only_reason
@@ -128,7 +131,6 @@ async def test_a_riskcast_that_falls_silent_is_given_up_with_its_connection_and_
             await server.until_drained()
         state = await server.state()
         assert len(peer.streams_opened_at) == 2
-        assert peer.streams_opened_at[1] - peer.streams_opened_at[0] < 3
         assert len({*peer.clients}) == 2
     assert state.phase == DELIVERY_PHASE_FOLLOWING
 
@@ -224,19 +226,17 @@ async def test_the_state_tells_what_waits_its_bytes_and_since_when(tmp_path: Pat
     assert 0 < ages[0] < ages[1] < 20
 
 
-async def test_the_age_is_that_of_the_oldest_while_a_backlog_drains(tmp_path: Path) -> None:
+async def test_the_age_is_that_of_the_oldest_while_a_backlog_drains(tmp_path: Path, patient: None) -> None:
     await ledger_of(tmp_path, 2 * BATCH_ITEMS_MAX)
     oldest, last = records_of(tmp_path)[0].written_at, records_of(tmp_path)[-1].written_at
     may_answer = asyncio.Event()
     async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
         await peer.until(lambda peer: len(peer.batches) == 2)
         await server.to_ledger(5000)
-        told_at = asyncio.get_running_loop().time()
         state = await server.state()
         [record] = (await server.records())[-1:]
         waited_us = record.written_at.ToMicroseconds() - oldest
         assert state.oldest_unsettled_age.ToMicroseconds() >= waited_us > record.written_at.ToMicroseconds() - last
-        assert asyncio.get_running_loop().time() - told_at < 5
         may_answer.set()
         await server.until_drained()
         assert not (await server.state()).HasField("oldest_unsettled_age")

@@ -124,12 +124,11 @@ async def test_while_records_come_in_it_rests_between_two_passes(
 
     monkeypatch.setattr(LedgerIndex, "advance", timed)
     async with indexed(tmp_path) as (journal, _):
-        until = time.monotonic() + 1.0
-        number = 0
-        while time.monotonic() < until:
+        number, since = 0, time.monotonic()
+        while number <= 10 or len(began) <= 10:
             await append(journal, number := number + 1)
-    assert number > 10
-    assert 3 < len(began) <= 1.0 / signal_index.REST_S + 5
+        took_s = time.monotonic() - since
+    assert len(began) <= took_s / signal_index.REST_S + 5
 
 
 async def test_waiting_ends_in_time_where_the_index_cannot_go_on(tmp_path: Path) -> None:
@@ -141,7 +140,7 @@ async def test_waiting_ends_in_time_where_the_index_cannot_go_on(tmp_path: Path)
             await append(journal, 2)
             began = time.monotonic()
             assert not await index.caught_up(0.2)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < DEADLINE_S
         assert await index.caught_up(5)
         assert find(index, 2)
 
@@ -167,7 +166,7 @@ async def test_it_stops_at_once_in_the_middle_of_its_work_and_leaves_a_closed_fi
     async with indexed(tmp_path) as (journal, _):
         await asyncio.gather(*(append_one(journal, payload(number)) for number in range(5000)))
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < DEADLINE_S
     assert files_of_the_index(tmp_path) == {"index.db"}
     async with indexed(tmp_path) as (_, index):
         assert await index.caught_up(DEADLINE_S)
@@ -181,7 +180,7 @@ async def test_it_stops_at_once_while_it_waits_to_try_again(tmp_path: Path, monk
         await append(journal, 1)
         assert not await index.caught_up(0.1)
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < DEADLINE_S
 
 
 async def test_a_bug_in_its_thread_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

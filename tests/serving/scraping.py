@@ -10,6 +10,8 @@ from functools import cached_property
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.system.processes import MOMENT_S
+
 DEADLINE_S = 20.0
 
 
@@ -61,9 +63,10 @@ class Scraper:
     async def until(self, holds: Callable[[Scraped], bool]) -> Scraped:
         """The scrape after the first for which it holds: what one says is not of one instant."""
         async with asyncio.timeout(DEADLINE_S):
-            while not holds(await self.scrape()):
-                pass
-        return await self.scrape()
+            while True:
+                if holds(await self.scrape()):
+                    return await self.scrape()
+                await asyncio.sleep(MOMENT_S)
 
     def _scrape(self, path: str) -> Scraped:
         with urllib.request.urlopen(f"http://{self.listen}{path}", timeout=DEADLINE_S) as answer:

@@ -75,7 +75,7 @@ def test_a_reader_that_has_stopped_delays_the_server_once_and_later_learns_how_m
     for _ in range(1_000):
         output.write(line)
     took_s = time.monotonic() - began
-    assert WAIT_MS / 1e3 <= took_s < 2 * WAIT_MS / 1e3
+    assert WAIT_MS / 1e3 <= took_s < 10 * WAIT_MS / 1e3  # not by that for each of a thousand lines
     reader, read = read_in_the_background(reading)
     while b"lost" not in read:
         output.write(line)

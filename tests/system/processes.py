@@ -20,6 +20,7 @@ from tests.system.forked import Forked, run_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 20.0
+MOMENT_S = 0.01  # between two looks: whoever waits leaves the processor to those it waits for
 
 
 def environment(settings: dict[str, str]) -> dict[str, str]:
