@@ -1,7 +1,6 @@
 """Whether and when RiskCast is called: the breaker and the retries, with the connection and the clock they need."""
 
 import asyncio
-import math
 from random import Random
 
 import structlog
@@ -12,9 +11,12 @@ from omen_server.delivery.line import Line
 from omen_server.delivery.retry import RetryPolicy
 from omen_server.delivery.stream import HELLO_TIMEOUT_MAX_S, HELLO_TIMEOUT_S, Disconnected
 from omen_server.metrics import NO_HELLO, DeliveryMetrics
+from serving.access.rate import Bucket
 from serving.tasks import first_of
 
 ASKED_FOR_MAX_S = 60.0  # a RiskCast that asks for more is asked again all the same: it may have meant something else
+# Over a line that breaks after each answer no call fails twice in a row, so that neither retries nor breaker wait.
+CALLS_PER_S_MAX = 5.0
 HELD_RETRY_S = 30.0  # credentials and versions are mended by people, not by asking again soon
 
 BREAKER_STATES = {
@@ -38,7 +40,7 @@ class Contact:
         self._jitter = jitter
         self._metrics = metrics
         self._clock = asyncio.get_running_loop().time
-        self._called_at = -math.inf
+        self._calls = Bucket(CALLS_PER_S_MAX, self._clock)
         self._was_ready = False  # the connection, when a call failed last
         self.failures = 0
         self.hello_timeout_s = HELLO_TIMEOUT_S
@@ -48,10 +50,11 @@ class Contact:
         return BREAKER_STATES[self._breaker.state]
 
     async def until_allowed(self) -> None:
-        """Wait as long as the breaker is open; RiskCast is called next."""
+        """Wait as long as the breaker is open, and longer where RiskCast was called too often lately."""
         while not self._breaker.allows(self._clock()):
             await first_of(self._ready_again(), asyncio.sleep(self._breaker.remaining_s(self._clock())))
-        self._called_at = self._clock()
+        while wait_s := self._calls.take():
+            await asyncio.sleep(wait_s)
 
     def greeted(self, *, is_more_to_come: bool) -> None:
         """The hello was answered. With the breaker half open a message has to be, too, if there is one to send."""
@@ -82,8 +85,7 @@ class Contact:
     async def back_off(self, broken: Disconnected) -> None:
         asked_for_s = min(broken.retry_delay_s, ASKED_FOR_MAX_S)
         delay_s = HELD_RETRY_S if broken.holds else 0.0
-        lasted_s = self._clock() - self._called_at
-        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter, max(delay_s, asked_for_s), lasted_s))
+        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter, max(delay_s, asked_for_s)))
         self._metrics.retry()
 
     def forgive(self) -> None:

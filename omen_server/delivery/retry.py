@@ -3,7 +3,6 @@
 Full jitter: any time from none to the ceiling, so that many OMENs do not come back at one moment.
 """
 
-import math
 from dataclasses import dataclass
 from random import Random
 
@@ -15,13 +14,11 @@ class RetryPolicy:
     first_s: float = 0.1
     factor: float = 2.0
     most_s: float = 2.0  # after an outage RiskCast is found again within this
-    apart_s: float = 0.2  # a line that breaks after each answer never fails twice in a row: at most five calls a second
 
     def ceiling_s(self, failures: int) -> float:
         """The longest wait after so many failures in a row, from 1."""
         return min(self.most_s, self.first_s * self.factor ** min(failures - 1, 16))
 
-    def delay_s(self, failures: int, jitter: Random, asked_for_s: float = 0.0, lasted_s: float = math.inf) -> float:
-        """The wait after so many failures in a row, the last of a call that lasted so long; never less than what the
-        other side asked for."""
-        return max(jitter.uniform(0, self.ceiling_s(failures)), asked_for_s, self.apart_s - lasted_s)
+    def delay_s(self, failures: int, jitter: Random, asked_for_s: float = 0.0) -> float:
+        """The wait after so many failures in a row; never less than what the other side asked for."""
+        return max(jitter.uniform(0, self.ceiling_s(failures)), asked_for_s)

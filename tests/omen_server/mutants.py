@@ -66,8 +66,8 @@ MUTANTS: Mutants = {
         (BREAKER, "    (State.CLOSED, Event.FAILED_TOO_OFTEN): State.OPEN,\n",
                   "    (State.CLOSED, Event.FAILED_TOO_OFTEN): State.CLOSED,\n"),
         (CONTACT, "        await asyncio.sleep(self._policy.delay_s(self.failures, self._jitter,"
-                  " max(delay_s, asked_for_s), lasted_s))\n",
-                  "        await asyncio.sleep(max(0.1, delay_s, 0.0 * lasted_s))\n"),
+                  " max(delay_s, asked_for_s)))\n",
+                  "        await asyncio.sleep(max(0.1, delay_s))\n"),
     ),
     "newest records taken for others": (  # of a segment, the next one's
         (NEWEST, "            place = run.segment.segment_id, index\n",

@@ -17,6 +17,7 @@ from tests.ledger.faults import Answers, append_each
 from tests.omen_server.command import Ended, omen_command
 from tests.omen_server.days import AGES_AGO, DAY, write_days
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen
+from tests.omen_server.test_list_signals import until_indexed
 from tests.riskcast_server.events import event as complete_event
 from tests.system.processes import environment
 
@@ -44,6 +45,7 @@ async def test_one_signal_is_shown_with_its_place_and_what_is_known_of_its_deliv
 async def test_signals_are_listed_over_pages_up_to_a_limit_and_by_their_question(tmp_path: Path) -> None:
     async with omen(tmp_path, closed_port()) as server:
         emitted = await server.to_ledger(*range(5))
+        await until_indexed(server, emitted[-1])
         everything = await command(server, "list", "-o", "jsonl")
         some = await command(server, "list", "--limit", "2", "-o", "jsonl")
         one = await command(server, "list", "--question", event(3).source_event_id, "-o", "jsonl")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.ledger.modes import exposed
 from tests.omen_server.running import closed_port
 from tests.system.processes import ROOT
-from tests.system.test_readme import bash
+from tests.system.test_readme import bash, until_up
 
 DOCUMENT = (ROOT / "docs" / "certificates.md").read_text("utf-8")
 
@@ -30,7 +30,7 @@ def test_both_servers_come_up_with_certificates_on_both_sides_and_one_is_replace
         "beside the running servers or without them",
     )
     script = "".join(map(block_after, sentences)).replace("127.0.0.1:8051", probes)
-    code, output = bash(f"umask 022\n{script}\nkill %1 %2\nwait\n", tmp_path, **settings)
+    code, output = bash(f"umask 022\n{until_up(script)}\nkill %1 %2\nwait\n", tmp_path, **settings)
     assert code == 0, output
     # Nothing says which of the two servers is up first.
     assert len(re.findall(r" (?:DELIVERED|LEDGER_ONLY) ", output)) == 38

@@ -20,6 +20,9 @@ PRINTED = [
     *("127.0.0.1:50051", "127.0.0.1:50052", "127.0.0.1:9464", "127.0.0.1:9465", "127.0.0.1:8051", "127.0.0.1:8052"),
 ]
 
+SERVING = ".venv/bin/omen serve 2>omen.log &\n"
+UP = "until grep -q '\"serving\"' omen.log && grep -q '\"serving\"' riskcast.log; do sleep 0.05; done\n"
+
 SCRAPE = """
 import sys, urllib.request
 for target in sys.argv[1:]:
@@ -33,6 +36,12 @@ def block_after(sentence: str) -> str:
     found = re.search(r"(?:^    .*\n)+", rest, re.MULTILINE)
     assert found, f"the README has no commands after: {sentence}"
     return "".join(line[4:] for line in found[0].splitlines(keepends=True))
+
+
+def until_up(script: str) -> str:
+    """The script with a wait behind the start of OMEN, which comes last: people type more slowly than servers start."""
+    assert script.count(SERVING) == 1
+    return script.replace(SERVING, SERVING + UP)
 
 
 def bash(script: str, folder: Path, **settings: str) -> tuple[int, str]:
@@ -53,7 +62,7 @@ def bash(script: str, folder: Path, **settings: str) -> tuple[int, str]:
             start_new_session=True,
         )
         try:
-            code = shell.wait(timeout=60)
+            code = shell.wait(timeout=100)
         finally:
             with suppress(ProcessLookupError):  # nobody is left of it, unless it failed
                 os.killpg(shell.pid, signal.SIGKILL)
@@ -69,7 +78,7 @@ def test_both_servers_come_up_securely_serve_whoever_has_a_key_and_tell_of_thems
     asked = f".venv/bin/python -c '{SCRAPE}' {omen_metrics} {riskcast_metrics}"
     script = script.replace("kill %1 %2", f"{asked}\nkill %1 %2\nwait")
     settings = {"OMEN_LISTEN": omen, "RISKCAST_LISTEN": riskcast, "OMEN_RISKCAST_TARGET": riskcast}
-    code, output = bash(script, tmp_path, **settings)
+    code, output = bash(until_up(script), tmp_path, **settings)
     assert code == 0, output
     assert len(re.findall(r" (?:DELIVERED|LEDGER_ONLY) ", output)) == 38
     assert re.search(r"COMPLETED +38 ", output)
@@ -99,7 +108,7 @@ def test_both_servers_come_up_take_the_demos_observations_and_agree(tmp_path: Pa
     settings = {"OMEN_LISTEN": omen, "RISKCAST_LISTEN": riskcast, "OMEN_RISKCAST_TARGET": riskcast}
     stopping = "kill %1 %2"
     script = block_after("## Run it").replace(stopping, "") + block_after("For a signal of your own") + stopping
-    code, output = bash(f"{script}\nwait\n", tmp_path, **settings)
+    code, output = bash(f"{until_up(script)}\nwait\n", tmp_path, **settings)
     assert code == 0, output
     # Nothing says which of the two servers is up first.
     assert len(re.findall(r" (?:DELIVERED|LEDGER_ONLY) ", output)) == 38

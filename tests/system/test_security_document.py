@@ -6,11 +6,9 @@ from pathlib import Path
 
 from tests.omen_server.running import closed_port
 from tests.system.processes import ROOT
-from tests.system.test_readme import bash
+from tests.system.test_readme import bash, until_up
 
 DOCUMENT = (ROOT / "docs" / "security.md").read_text("utf-8")
-SERVING = ".venv/bin/omen serve 2>omen.log &\n"
-UP = "until grep -q '\"serving\"' omen.log && grep -q '\"serving\"' riskcast.log; do sleep 0.05; done\n"
 
 
 def commands() -> str:
@@ -22,9 +20,7 @@ def test_keys_are_made_used_replaced_and_revoked_as_the_document_says(tmp_path: 
     omen, riskcast = (f"127.0.0.1:{closed_port()}" for _ in range(2))
     settings = {"OMEN_LISTEN": omen, "RISKCAST_LISTEN": riskcast, "OMEN_RISKCAST_TARGET": riskcast}
     script = commands()
-    assert script.count(SERVING) == 1
-    script = script.replace(SERVING, SERVING + UP) + "kill %1 %2\nwait\n"
-    code, output = bash(script, tmp_path, **settings)
+    code, output = bash(f"{until_up(script)}kill %1 %2\nwait\n", tmp_path, **settings)
     assert code == 0, output
     listed = [line.split()[:2] for line in output.splitlines() if re.match(r"\w+-\d ", line)]
     assert listed == [["riskcast-1", "is"], ["operator-1", "valid"], ["riskcast-2", "valid"]]

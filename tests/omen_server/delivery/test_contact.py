@@ -120,17 +120,17 @@ async def test_only_a_message_that_is_answered_ends_a_row_of_failures() -> None:
     assert made.failures == 0
 
 
-async def test_a_line_that_breaks_after_each_answer_is_called_no_more_often_for_that() -> None:
-    made = Contact(FakeLine(), Breaker(3600.0), RetryPolicy(first_s=0.001, apart_s=0.05), Known(), DeliveryMetrics())
+async def test_a_line_that_breaks_after_each_answer_is_called_no_more_often_for_that(monkeypatch: Any) -> None:
+    monkeypatch.setattr(contact, "CALLS_PER_S_MAX", 20.0)
+    made = contact_of(FakeLine())
     loop = asyncio.get_running_loop()
     began = loop.time()
-    for _ in range(4):
+    for _ in range(30):
         await made.until_allowed()
         made.greeted(is_more_to_come=True)
         made.answered()
         fail(made, 1)
-        await made.back_off(Disconnected("no"))
-    assert loop.time() - began >= 4 * 0.05
+    assert loop.time() - began >= (30 - 20) / 20 - 0.01  # so many at once, and then so many a second
     assert made.breaker_state == BREAKER_STATE_CLOSED
 
 

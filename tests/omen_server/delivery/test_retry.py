@@ -35,12 +35,6 @@ def test_what_the_other_side_asks_for_is_waited_for() -> None:
     assert RetryPolicy().delay_s(6, Highest(), asked_for_s=0.5) == pytest.approx(2.0)
 
 
-def test_calls_begin_a_fifth_of_a_second_apart_however_soon_each_of_them_ends() -> None:
-    assert RetryPolicy().delay_s(1, Lowest(), lasted_s=0.05) == pytest.approx(0.15)
-    assert RetryPolicy().delay_s(1, Lowest(), lasted_s=0.2) == 0.0
-    assert RetryPolicy().delay_s(3, Highest(), lasted_s=0.0) == pytest.approx(0.4)
-
-
 def test_every_number_is_the_policys_own() -> None:
     policy = RetryPolicy(first_s=1.0, factor=3.0, most_s=5.0)
     assert [policy.ceiling_s(failures) for failures in (1, 2, 3)] == [1.0, 3.0, 5.0]
