@@ -16,6 +16,7 @@ SIGNAL_COLUMNS = ("signal_id", "ack_id", "ingested_at", "ledger_id", "partition"
 LIST_COLUMNS = ("emitted_at", "signal_id", "partition", "category", "probability", "confidence", "title")
 COUNT_COLUMNS = ("ledger_id", "partition", "signal_count")
 
+
 def get_signal(
     signal_id: Annotated[str, typer.Argument(help="OMEN- and 12 to 64 hex digits.")],
     target: Target = None,
