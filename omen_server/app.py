@@ -32,21 +32,21 @@ from omen_server.intake import Intake
 from omen_server.journal import Journal, open_journal
 from omen_server.metrics import DeliveryMetrics, DeliveryState, LedgerState, LettersState, OmenMetrics
 from omen_server.pause import PauseSwitch
+from omen_server.reading.signal_index import SignalIndex, open_signal_index
+from omen_server.reading.stored_signals import StoredSignals
+from omen_server.reading.watching import Watching
 from omen_server.recent import RecentSignals
-from omen_server.retention import Retention
-from omen_server.scrub import scrub
-from omen_server.sealing import seal_due
 from omen_server.services.delivery import DeliveryService
 from omen_server.services.ledger import LedgerService
 from omen_server.services.pipeline import PipelineService
 from omen_server.services.signals import SignalService
 from omen_server.services.stats import StatsService
 from omen_server.settings import OmenSettings
-from omen_server.settlement import Settlement
-from omen_server.signal_index import SignalIndex, open_signal_index
-from omen_server.stored_signals import StoredSignals
+from omen_server.upkeep.retention import Retention
+from omen_server.upkeep.scrub import scrub
+from omen_server.upkeep.sealing import seal_due
+from omen_server.upkeep.settlement import Settlement
 from omen_server.waiting import WaitingRoom
-from omen_server.watching import Watching
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from serving import Mount
 from serving.tasks import beside

@@ -22,7 +22,7 @@ from riskcast.v1.ingest_service_pb2 import IngestRequest
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from riskcast.v1.reconcile_service_pb2 import ListReconcileStatesRequest
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
-from serving.checks import (
+from serving.checking.checks import (
     CALL_TIMEOUT_S,
     Check,
     Seen,
@@ -36,8 +36,8 @@ from serving.checks import (
     checked,
     run_checks,
 )
+from serving.checking.occupancy import check_addresses
 from serving.console import Output
-from serving.occupancy import check_addresses
 
 SERVICE = DESCRIPTOR.services_by_name["SignalService"].full_name
 WITHOUT_RISKCAST = "OMEN serves all the same, and delivers once it can"

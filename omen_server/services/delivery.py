@@ -18,8 +18,8 @@ from omen.v1 import delivery_service_pb2_grpc as pb_grpc
 from omen_server.dead_letters import DeadLetters, LetterFilter
 from omen_server.delivery import Delivery
 from omen_server.journal import Journal
-from omen_server.listed_letters import listed_letters, number_of_token, token_of_number
 from omen_server.pause import PauseSwitch
+from omen_server.reading.listed_letters import listed_letters, number_of_token, token_of_number
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

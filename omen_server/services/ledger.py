@@ -18,9 +18,9 @@ from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import ledger_service_pb2_grpc as pb_grpc
 from omen_server.dead_letters import DeadLetters
 from omen_server.journal import Journal, partition_pruned, reads_answered
+from omen_server.reading.replay import replayed, sequences
 from omen_server.records import ledger_record
-from omen_server.replay import replayed, sequences
-from omen_server.retention import Retention
+from omen_server.upkeep.retention import Retention
 from serving.tasks import each_on_a_thread
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

@@ -18,9 +18,9 @@ from omen_server.appends import place_of
 from omen_server.dead_letters import DeadLetters
 from omen_server.delivery import Delivery
 from omen_server.emission import Emitter, Wait, wait_of
+from omen_server.reading.stored_signals import StoredSignals, index_query, named
+from omen_server.reading.watching import Watching
 from omen_server.records import ledger_position
-from omen_server.stored_signals import StoredSignals, index_query, named
-from omen_server.watching import Watching
 from serving.tasks import answered_in_order
 from serving.telemetry.names import bind_signal
 

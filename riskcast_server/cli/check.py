@@ -18,7 +18,7 @@ from riskcast_server.cli.connection import Shape
 from riskcast_server.readiness import PROBE
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import StoreInUse, StoreRefused, StoreUnknown, maybe_file_of, open_store, schema_versions
-from serving.checks import (
+from serving.checking.checks import (
     CALL_TIMEOUT_S,
     MIB,
     Check,
@@ -34,9 +34,9 @@ from serving.checks import (
     checked,
     run_checks,
 )
+from serving.checking.occupancy import check_addresses
 from serving.console import Output
 from serving.dialled import refuse_unusable
-from serving.occupancy import check_addresses
 from serving.security import ClientSecurity
 
 # A write-ahead log grows to some 4 MiB before it is written back, a batch beside a long read to more.

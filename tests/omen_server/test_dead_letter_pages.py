@@ -16,7 +16,7 @@ from omen.v1 import delivery_service_pb2 as pb
 from omen.v1.ledger_record_pb2 import LedgerPosition
 from omen.v1.ledger_service_pb2 import GetPartitionRequest
 from omen_server.delivery_file import CHECKSUM, row_checksum
-from omen_server.listed_letters import UNREADABLE
+from omen_server.reading.listed_letters import UNREADABLE
 from tests.ledger.faults import flip_byte, overwrite, segment_of
 from tests.omen_server.letters import ERROR, NO, Door, drop, ids, listed, page, redrive
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen, refusal, riskcast

@@ -15,7 +15,7 @@ from contract.errors import ErrorDetails, Reason
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
 from omen_server.delivery import Delivery
-from omen_server.signal_index import SignalIndex
+from omen_server.reading.signal_index import SignalIndex
 from tests.omen_server.running import event, omen, seconds
 from tests.omen_server.scripted_riskcast import hanging, peer_of
 from tests.serving.dying import Bug, make_mortal

@@ -14,7 +14,7 @@ from contract.errors import Reason
 from contract.identity import identity_of_event
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
-from omen_server import stored_signals
+from omen_server.reading import stored_signals
 from tests.ledger.faults import flip_byte
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen, refusal, riskcast
 from tests.omen_server.scripted_riskcast import hanging, peer_of

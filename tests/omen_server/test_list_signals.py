@@ -18,7 +18,7 @@ from contract.pages import page_token
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_pb2 import SIGNAL_CATEGORY_GEOPOLITICAL, SIGNAL_CATEGORY_WEATHER, SignalCategory
-from omen_server import stored_signals
+from omen_server.reading import stored_signals
 from tests.ledger.faults import flip_byte
 from tests.omen_server.running import Omen, closed_port, event, omen, refusal
 

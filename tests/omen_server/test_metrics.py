@@ -22,7 +22,7 @@ from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2 import WAIT_FOR_LEDGER, GetSignalRequest
 from omen_server.journal import open_journal
 from omen_server.metrics import PARTITION_STATES, ScrubMetrics, state_of
-from omen_server.scrub import scrub
+from omen_server.upkeep.scrub import scrub
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from serving.tasks import beside
 from tests.ledger.faults import FaultyDisk, flip_byte, seal_path, segment_of

@@ -17,7 +17,7 @@ from omen.v1 import ledger_service_pb2 as pb
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.delivery_service_pb2 import DeliveryPhase
 from omen.v1.signal_event_pb2 import SignalEvent
-from omen_server.settlement import flaw_of
+from omen_server.upkeep.settlement import flaw_of
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from riskcast.v1.reconcile_service_pb2_grpc import ReconcileServiceStub
 from tests.ledger.faults import Answers, append_each, flip_byte, segment_of

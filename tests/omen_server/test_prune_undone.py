@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-import omen_server.retention
+import omen_server.upkeep.retention
 from contract.errors import Reason
 from ledger import Disk, Ledger, PartitionInfo
 from omen.v1.delivery_service_pb2 import PauseDeliveryRequest
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.dead_letters import DeadLetters
 from omen_server.delivery import Delivery
-from omen_server.settlement import Settlement
+from omen_server.upkeep.settlement import Settlement
 from riskcast.v1 import reconcile_service_pb2 as reconcile_pb
 from tests.omen_server.days import AGES_AGO, DAY, payloads, write_days
 from tests.omen_server.letters import Door, drop, listed, redrive
@@ -241,14 +241,14 @@ async def test_what_delivery_db_did_not_take_is_done_by_a_repeat(
 
 async def test_days_are_read_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading: list[int] = [0]
-    real = omen_server.retention.Retention._ready
+    real = omen_server.upkeep.retention.Retention._ready
 
     async def counted(retention: Any, *what: Any) -> None:
         reading.append(reading[-1] + 1)
         await real(retention, *what)
         reading.append(reading[-1] - 1)
 
-    monkeypatch.setattr(omen_server.retention.Retention, "_ready", counted)
+    monkeypatch.setattr(omen_server.upkeep.retention.Retention, "_ready", counted)
     async with omen(tmp_path / "ledger", closed_port()) as server:
         await until_sealed(server)
         asked = [prune(server, apply=True, unsettled_reason="x") for _ in range(3)]

@@ -14,11 +14,11 @@ import pytest
 
 from ledger import Advanced, IndexFields, IndexUnavailable, LedgerIndex, LedgerSettings, Position
 from omen.v1 import signal_service_pb2 as pb
-from omen_server import signal_index
 from omen_server.appends import Append, Request
 from omen_server.journal import Journal, open_journal
 from omen_server.outcome import Outcome
-from omen_server.signal_index import SignalIndex, open_signal_index
+from omen_server.reading import signal_index
+from omen_server.reading.signal_index import SignalIndex, open_signal_index
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, omen
 from tests.riskcast_server.events import event as complete_event
 

@@ -20,9 +20,9 @@ from contract.errors import ContractError, Reason
 from ledger import Disk, FormatUnsupported, Ledger, LedgerReader, Recovered, SegmentInfo, SegmentState
 from omen.v1 import ledger_service_pb2 as pb
 from omen_server.journal import Journal, announce, open_journal
-from omen_server.scrub import scrub
-from omen_server.sealing import seal_due
 from omen_server.services.ledger import VERIFYING_MAX
+from omen_server.upkeep.scrub import scrub
+from omen_server.upkeep.sealing import seal_due
 from serving.tasks import beside
 from tests.ledger.faults import Answers, flip_byte, seal_path, segment_of
 from tests.ledger.sealed_days import seal_of, write_seal

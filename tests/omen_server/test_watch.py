@@ -15,7 +15,7 @@ import serving
 from contract.errors import ContractError, ErrorDetails, Reason
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
-from omen_server.watching import taken_in_time, too_slow
+from omen_server.reading.watching import taken_in_time, too_slow
 from serving.security import PLAIN
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen, riskcast
 
@@ -101,7 +101,7 @@ async def test_a_cursor_that_is_none_is_refused(tmp_path: Path) -> None:
 async def test_whoever_stops_reading_is_cut_off_by_name_and_goes_on_by_cursor_and_nobody_else_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omen_server.watching.TAKEN_WITHIN_S", 0.5)
+    monkeypatch.setattr("omen_server.reading.watching.TAKEN_WITHIN_S", 0.5)
     async with omen(tmp_path, closed_port()) as server:
         idle, reading = watch(server), watch(server)
         cursor = (await idle.read()).cursor

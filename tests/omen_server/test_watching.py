@@ -14,7 +14,7 @@ from contract.errors import Reason
 from contract.pages import page_token
 from ledger.positions import sequence_of
 from omen.v1 import signal_service_pb2 as pb
-from omen_server.watching import TOLD_AT_ONCE
+from omen_server.reading.watching import TOLD_AT_ONCE
 from tests.ledger.faults import DEADLINE_S, DUE, LATE, NOON, TODAY, TOMORROW, flip_byte, segment_of
 from tests.omen_server.watched import DAY, House, Place, Told, flaws, place_of, places, refusal_of
 
@@ -230,7 +230,7 @@ async def test_a_file_that_is_away_ends_the_watch_and_is_told_of_once_it_is_back
 async def test_a_heartbeat_comes_when_nothing_else_does_and_its_cursor_holds(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omen_server.watching.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr("omen_server.reading.watching.HEARTBEAT_S", 0.01)
     async with house.opened():
         async with asyncio.timeout(DEADLINE_S), aclosing(house.watch("")) as messages:
             beats = [await anext(messages) for _ in range(3)]

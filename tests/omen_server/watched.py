@@ -16,7 +16,7 @@ from omen.v1 import signal_service_pb2 as pb
 from omen_server.appends import Append, Request
 from omen_server.journal import Journal, open_journal
 from omen_server.outcome import Outcome
-from omen_server.watching import Watching
+from omen_server.reading.watching import Watching
 from tests.faults.history import History, Stream, h5
 from tests.ledger.faults import DEADLINE_S, Clock
 

@@ -11,7 +11,7 @@ from bench.postgres import Postgres
 from riskcast_server.cli.check import check_store, checks_of
 from riskcast_server.settings import RiskcastSettings
 from riskcast_server.store import StoreUnknown, migrate_store, open_store, schema_versions
-from serving.checks import Check, Outcome
+from serving.checking.checks import Check, Outcome
 from tests.riskcast_server.databases import Database
 from tests.riskcast_server.events import event
 from tests.riskcast_server.running import database as file_of

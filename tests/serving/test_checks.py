@@ -16,7 +16,7 @@ from pydantic_settings import SettingsConfigDict
 from contract.scopes import Scope
 from serving.access.editing import edit_keys
 from serving.access.keys import ApiKey
-from serving.checks import (
+from serving.checking.checks import (
     EXPIRES_SOON,
     Check,
     Outcome,

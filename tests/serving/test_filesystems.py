@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.filesystems import maybe_flaw, maybe_mounted
+from serving.checking.filesystems import maybe_flaw, maybe_mounted
 
 MOUNTS = r"""
 22 1 254:0 / / rw,relatime shared:1 - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter
 from pydantic_settings import SettingsConfigDict
 
 import serving
-from serving.checks import Check, Outcome
-from serving.occupancy import check_addresses
+from serving.checking.checks import Check, Outcome
+from serving.checking.occupancy import check_addresses
 from serving.security import OPEN, Security
 from serving.settings import ServerSettings
 from serving.tls import ServerTls

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 import serving
 from serving.certificates.authority import write
-from serving.checks import Outcome, check_tls
+from serving.checking.checks import Outcome, check_tls
 from serving.pem import read_pair
 from serving.security import Security, SecurityRefused
 from serving.tls import ClientTls, ServerTls

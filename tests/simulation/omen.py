@@ -28,8 +28,8 @@ from omen_server.journal import Journal, announce
 from omen_server.metrics import DeliveryMetrics, LedgerMetrics
 from omen_server.pause import PauseSwitch
 from omen_server.recent import RecentSignals
-from omen_server.retention import Retention
 from omen_server.services.ledger import LedgerService
+from omen_server.upkeep.retention import Retention
 from omen_server.waiting import WaitingRoom
 from serving.tasks import first_of
 from tests.ledger.faults import crash_image

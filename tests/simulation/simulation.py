@@ -26,8 +26,8 @@ from unittest.mock import patch
 import structlog
 
 from contract.validation import EVENT
-from omen_server import replay
 from omen_server.delivery import contact, follow, newest, settling, stream
+from omen_server.reading import replay
 from riskcast_server import committer
 from riskcast_server.ledger_client import LedgerClient
 from riskcast_server.store import rows

@@ -23,7 +23,7 @@ from omen_server.delivery_file import open_delivery_file
 from omen_server.pause import PauseSwitch
 from omen_server.settings import OmenSettings
 from riskcast_server.settings import RiskcastSettings
-from serving.checks import Check, Outcome, Seen, checked
+from serving.checking.checks import Check, Outcome, Seen, checked
 from serving.security import SecurityRefused
 from tests.omen_server.running import closed_port, omen
 from tests.riskcast_server.running import riskcast

@@ -33,7 +33,7 @@ OF_A_SERVER = {
     "opentelemetry",
     "riskcast_server.app",
     "riskcast_server.store",
-    "serving.checks",
+    "serving.checking.checks",
     "serving.server",
 }
 # (package of the command, command) -> what it must not load
@@ -63,7 +63,7 @@ def test_a_server_in_plaintext_loads_no_cryptography_and_neither_server_the_demo
     for module in ("omen_server", "riskcast_server"):
         loaded = run(sys.executable, "-c", program.format(module=module)).stdout.split()
         assert f"{module}.app" in loaded
-        assert {"cryptography", "omen_server.demo", "serving.checks", "serving.pem"}.isdisjoint(loaded)
+        assert {"cryptography", "omen_server.demo", "serving.checking.checks", "serving.pem"}.isdisjoint(loaded)
 
 
 def functions(table: Table) -> list[str]:

@@ -12,8 +12,8 @@ from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.signal_service_pb2 import ItemError
 from omen_server.dead_letters import DeadLetter, DeadLetters, Garbled, LetterFilter
 from omen_server.journal import Journal
+from omen_server.reading.stored_signals import read_each
 from omen_server.records import ledger_position, ledger_record
-from omen_server.stored_signals import read_each
 
 UNREADABLE = "delivery.db cannot tell any more which record it was, and what RiskCast said of it"
 NUMBER_DIGITS_MAX = 18  # of a number that SQLite can compare

@@ -18,8 +18,8 @@ from ledger.checking.verify import Progress, Verified
 from omen_server.dead_letters import DeadLetters
 from omen_server.delivery import Delivery
 from omen_server.journal import Journal
-from omen_server.settlement import Settlement
-from omen_server.signal_index import SignalIndex
+from omen_server.reading.signal_index import SignalIndex
+from omen_server.upkeep.settlement import Settlement
 from serving.tasks import each_on_a_thread, to_its_end
 
 INDEX_WAIT_S = 2.0  # a healthy one forgets a day within milliseconds; a sick one forgets it when it can

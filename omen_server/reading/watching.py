@@ -18,8 +18,8 @@ from ledger import Ledger, PartitionInfo, Position, Record, SegmentInfo
 from ledger.positions import RECORD_INDEX_MAX, sequence_of
 from omen.v1 import signal_service_pb2 as pb
 from omen_server.journal import Durable, Journal, partition_pruned, reads_answered
+from omen_server.reading.standing import Listing, Standing
 from omen_server.records import ledger_record
-from omen_server.standing import Listing, Standing
 from serving.tasks import Turns, each_on_a_thread
 
 HEARTBEAT_S = 15.0  # a reader that hears nothing for twice that knows that nobody is there; proxies wait for longer

@@ -17,8 +17,8 @@ from contract.pages import READ_AT_ONCE, PageBytes, SignalKey
 from ledger import IndexEntry, IndexQuery, IndexUnavailable, LedgerIndex, LedgerReader, Position, Record
 from omen.v1.signal_service_pb2 import ListSignalsRequest
 from omen_server.journal import Journal
+from omen_server.reading.signal_index import SignalIndex
 from omen_server.records import index_fields
-from omen_server.signal_index import SignalIndex
 
 INDEX_WAIT_S = 2.0  # a healthy index is milliseconds behind; longer, and whoever asks should ask again
 INDEX_RETRY_S = 1.0

@@ -17,10 +17,10 @@ import grpc
 from cryptography.x509 import Certificate
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving import filesystems
 from serving.access.keys import ApiKey, read_keys
 from serving.addresses import ListenError
 from serving.channels import connected
+from serving.checking import filesystems
 from serving.console import Exit, Output, Printer, described, finish, run_command
 from serving.exposure import is_exposed
 from serving.health import READY, SERVING

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.addresses import UNIX, check_port, host_and_port
 from serving.channels import channel
-from serving.checks import Check, Outcome
+from serving.checking.checks import Check, Outcome
 from serving.pem import certificates, read_pair
 from serving.settings import ServerSettings
 from serving.tls import ServerTls
