@@ -94,6 +94,8 @@ class Flusher:
         except BaseException as error:  # noqa: BLE001 - as there
             self._is_over = True
             if cast("Any", ledger._disk).is_dead:
+                if ledger._errand:  # whoever waits for it would be gone too
+                    ledger._errand.fail(LedgerUnavailable("there is no thread any more"))
                 self.on_death()
             else:
                 ledger._fail(error)
