@@ -1,12 +1,14 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
+from unittest.mock import patch
 
 import pytest
 
 from ledger import Disk, Ledger, LedgerSettings
+from ledger.writing import commit
 from tests.ledger.faults import DUE, FIVE, TODAY, Answers, Clock, FaultyDisk, append_each, at_noon, crash_image
 
 
@@ -19,6 +21,15 @@ class OpenLedger(Protocol):
         now: Callable[[], datetime] = at_noon,
         **limits: float,
     ) -> Ledger: ...
+
+
+def append_and_mark(ledger: Ledger, answers: Answers, disk: FaultyDisk, payloads: Sequence[bytes]) -> None:
+    """No time passes before the last answer, so there is one mark, however slow the machine is."""
+    moments = [0.0]
+    with patch.object(commit, "monotonic", lambda: moments[-1]):
+        append_each(ledger, answers, payloads)
+        moments.append(1.0)
+        disk.wait_for(lambda events: events[-3][0] == "ack")
 
 
 @pytest.fixture
@@ -61,8 +72,7 @@ def marked(where: Path, open_ledger: OpenLedger) -> Path:
     disk = FaultyDisk()
     answers = Answers(disk.events)
     ledger = open_ledger(answers, where / "to mark", disk, idle_mark_s=0.05)
-    append_each(ledger, answers, FIVE)
-    disk.wait_for(lambda events: events[-3][0] == "ack")
+    append_and_mark(ledger, answers, disk, FIVE)
     return crash_image(where / "to mark", where / "marked")
 
 

@@ -10,8 +10,8 @@ from ledger import LedgerReader, SegmentInfo, SegmentState
 from ledger.files.layout import read_ledger_id
 from ledger.opening.takeover import Opening
 from ledger.writing.catalog import Catalog
-from tests.ledger.conftest import OpenLedger
-from tests.ledger.faults import TODAY, Answers, FaultyDisk, UnsyncedDisk, append_each, crash_image, segment_of
+from tests.ledger.conftest import OpenLedger, append_and_mark
+from tests.ledger.faults import TODAY, Answers, FaultyDisk, UnsyncedDisk, crash_image, segment_of
 
 GIVEN = [b"alpha", b"beta-beta", b"", b"delta-delta-delta", b"epsilon!"]
 Seen = tuple[SegmentInfo, dict[int, bytes]]
@@ -23,8 +23,7 @@ def marked(where: Path, open_ledger: OpenLedger) -> Path:
     disk = FaultyDisk()
     answers = Answers(disk.events)
     ledger = open_ledger(answers, where / "running", disk, idle_mark_s=0.05)
-    append_each(ledger, answers, GIVEN)
-    disk.wait_for(lambda events: events[-3][0] == "ack")
+    append_and_mark(ledger, answers, disk, GIVEN)
     return crash_image(where / "running", where / "marked")
 
 
