@@ -17,7 +17,7 @@ CONFLICT = "test_conflict.py"
 
 KILLED_BY: dict[str, Sequence[str]] = {
     "settled as soon as it is sent": [
-        f"{BACKLOG}::test_bytes_are_known_of_what_was_seen_and_unknown_of_the_rest_of_a_segment"
+        f"{BACKLOG}::test_bytes_are_counted_where_all_was_seen_and_estimated_for_the_rest_of_a_segment"
     ],
     "repeats answered before the fsync": [
         f"{CONFLICT}::test_the_second_of_two_events_that_really_collide_goes_under_32_digits_at_once"
