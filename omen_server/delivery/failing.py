@@ -2,14 +2,16 @@
 
 A message that was the oldest without an answer when five streams in a row ended counts as failing. Its records are
 then sent one by one, when nothing else is under way: all but the one that RiskCast cannot bear are answered, and that
-one is tried again now and then. `now` is a monotonic clock, in seconds.
+one is tried again ever more rarely; soon at first, for a line that breaks looks the same. `now` is a monotonic clock,
+in seconds.
 """
 
 from collections.abc import Collection, Sequence
 
 Place = tuple[bytes, int]  # segment_id, record index
 ATTEMPTS_MAX = 5
-RETRY_S = 60.0  # an attempt costs everybody a stream
+RETRY_FIRST_S = 1.0  # doubled each time, so that after an outage nobody waits much longer than it took
+RETRY_MAX_S = 60.0  # an attempt costs everybody a stream
 
 
 class Failing:
@@ -17,6 +19,7 @@ class Failing:
         self._maybe_suspect: Place | None = None
         self._attempts = 0
         self._due: dict[Place, float] = {}
+        self._tried: dict[Place, int] = {}  # by itself, in vain
 
     @property
     def apart(self) -> Collection[Place]:
@@ -31,7 +34,8 @@ class Failing:
         if not oldest:
             return ()
         if oldest[0] in self._due:
-            self._due[oldest[0]] = now + RETRY_S
+            tried = self._tried[oldest[0]] = self._tried.get(oldest[0], 0) + 1
+            self._due[oldest[0]] = now + min(RETRY_FIRST_S * 2.0 ** min(tried - 1, 16), RETRY_MAX_S)
             return ()
         self._attempts = self._attempts + 1 if oldest[0] == self._maybe_suspect else 1
         self._maybe_suspect = oldest[0]
@@ -51,11 +55,12 @@ class Failing:
         if self._maybe_suspect in places:
             self._maybe_suspect = None
         for place in places if self._due else ():
-            self._due.pop(place, None)
+            self.forget(place)
 
     def forget(self, place: Place) -> None:
         """It needs no sending any more."""
         self._due.pop(place, None)
+        self._tried.pop(place, None)
 
     def maybe_due(self, now: float) -> Place | None:
         """One that may be tried now."""

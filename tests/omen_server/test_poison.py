@@ -17,7 +17,7 @@ from contract.versions import SCHEMA_VERSION
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server import emission
 from omen_server.appends import Append
-from omen_server.delivery import contact, stream
+from omen_server.delivery import contact, failing, stream
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.days import AGES_AGO, write_days
 from tests.omen_server.running import DELIVERED, LEDGER_ONLY, REJECTED, closed_port, event, omen, riskcast, seconds
@@ -38,8 +38,9 @@ from tests.omen_server.test_traceparent import varint
 
 
 async def test_a_record_that_ends_every_stream_keeps_no_other_from_riskcast(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(failing, "RETRY_FIRST_S", failing.RETRY_MAX_S)
     taken: dict[bytes, list[tuple[int, int]]] = {}
 
     async def cannot_bear_the_fifth(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:

@@ -25,6 +25,7 @@ from serving.telemetry.traces import TraceParent, current_traceparent, maybe_par
 from tests.serving.child import child
 from tests.serving.collector import attributes, collector
 from tests.serving.probe import DOMAIN, SERVICE, Context, Probe, Script, answers, failure, mount, open_call
+from tests.system.forked import LOADED
 from tests.system.processes import run
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -162,7 +163,7 @@ async def test_a_collector_that_is_away_delays_no_call_and_the_stop_by_less_than
 
 
 def test_without_a_collector_nothing_of_opentelemetry_is_loaded() -> None:
-    modules = "omen_server.app, riskcast_server.app, tests.system.loaded"
+    modules = ", ".join(["omen_server.app", "riskcast_server.app", *LOADED])
     with child(f"import {modules}\nprint([name for name in sys.modules if 'opentelemetry' in name])") as process:
         out, err = process.communicate(timeout=20)
     assert (out, err) == ("[]\n", "")

@@ -19,8 +19,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 
+import omen_server.cli
+import riskcast_server.cli
+from serving.commands import Group, Table
+
+
+def places(table: Table) -> list[str]:
+    """Where its commands are, "module:function"."""
+    return [
+        place
+        for entry in table.values()
+        for place in (entry.commands.values() if isinstance(entry, Group) else [entry])
+    ]
+
+
+COMMANDS = [*places(omen_server.cli.COMMANDS), *places(riskcast_server.cli.COMMANDS)]
+# And what `serving` offers them.
+LOADED = [*sorted({place.partition(":")[0] for place in COMMANDS}), "serving.channels", "serving.server"]
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.system.loaded"])
+FORKS.set_forkserver_preload(LOADED)
 BEGINNING = Lock()  # one that begins looks which others have ended: two at once would both take what one left
 
 

@@ -8,7 +8,8 @@ import pytest
 import omen_server.cli
 import riskcast_server.cli
 import serving
-from serving.commands import Group, Table, found
+from serving.commands import Table, found
+from tests.system.forked import places
 from tests.system.processes import run
 
 # Does as the command does, and tells what was loaded once that has ended.
@@ -66,17 +67,9 @@ def test_a_server_in_plaintext_loads_no_cryptography_and_neither_server_the_demo
         assert {"cryptography", "omen_server.demo", "serving.checking.checks", "serving.pem"}.isdisjoint(loaded)
 
 
-def functions(table: Table) -> list[str]:
-    return [
-        place
-        for entry in table.values()
-        for place in (entry.commands.values() if isinstance(entry, Group) else [entry])
-    ]
-
-
 @pytest.mark.parametrize("table", [omen_server.cli.COMMANDS, riskcast_server.cli.COMMANDS], ids=["omen", "riskcast"])
 def test_every_command_is_where_the_table_says_and_says_what_it_does(table: Table) -> None:
-    for place in functions(table):
+    for place in places(table):
         assert found(place).__doc__, place
 
 

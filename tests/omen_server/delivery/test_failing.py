@@ -1,6 +1,6 @@
 """Which records are kept apart, and when each is tried."""
 
-from omen_server.delivery.failing import ATTEMPTS_MAX, RETRY_S, Failing
+from omen_server.delivery.failing import ATTEMPTS_MAX, RETRY_FIRST_S, RETRY_MAX_S, Failing
 
 MESSAGE = [(b"s", 1), (b"s", 2), (b"s", 3)]
 
@@ -45,6 +45,24 @@ def test_a_stream_that_ends_with_nothing_under_way_says_nothing() -> None:
     assert failing.broke(MESSAGE, 0.0) == MESSAGE
 
 
+def test_one_that_breaks_again_and_again_is_tried_ever_more_rarely_until_it_is_answered() -> None:
+    failing = broken(ATTEMPTS_MAX)
+    failing.answered(MESSAGE[1:])
+    waits = []
+    for _ in range(9):
+        failing.broke([MESSAGE[0]], 0.0)
+        waits.append(failing.maybe_wait_s(0.0))
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert (waits[0], waits[-1]) == (RETRY_FIRST_S, RETRY_MAX_S)
+    for _ in range(2_000):  # for days
+        failing.broke([MESSAGE[0]], 0.0)
+    assert failing.maybe_wait_s(0.0) == RETRY_MAX_S
+    failing.answered([MESSAGE[0]])
+    for _ in range(ATTEMPTS_MAX + 1):
+        failing.broke([MESSAGE[0]], 0.0)
+    assert failing.maybe_wait_s(0.0) == RETRY_FIRST_S
+
+
 def test_one_after_the_other_is_tried_and_the_one_that_breaks_again_after_a_while() -> None:
     failing = broken(ATTEMPTS_MAX)
     assert failing.maybe_due(1.0) == MESSAGE[0]
@@ -53,7 +71,6 @@ def test_one_after_the_other_is_tried_and_the_one_that_breaks_again_after_a_whil
     failing.broke([MESSAGE[1]], 2.0)
     assert failing.maybe_due(2.0) == MESSAGE[2]
     failing.answered([MESSAGE[2]])
-    assert (failing.maybe_due(3.0), failing.maybe_wait_s(3.0)) == (None, RETRY_S - 1.0)
-    assert failing.maybe_due(2.0 + RETRY_S) == MESSAGE[1]
+    assert (failing.maybe_due(3.0), failing.maybe_wait_s(3.0)) == (MESSAGE[1], 0.0)
     failing.forget(MESSAGE[1])
     assert (failing.maybe_due(100.0), failing.maybe_wait_s(100.0)) == (None, None)
