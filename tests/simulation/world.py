@@ -148,6 +148,7 @@ SWARM = (0, 0, 0, 1, 3)
 
 OPERATIONS_MIN = 200
 FAULTS_MIN = 3
+FOLDER = "its folder"  # as a trace calls it
 
 
 @dataclass
@@ -175,7 +176,7 @@ class World:
         return NOON + timedelta(seconds=asyncio.get_running_loop().time())
 
     def tell(self, what: str) -> None:
-        self.trace.append(f"{asyncio.get_running_loop().time():9.4f} {what}".replace(self.folder, "its folder"))
+        self.trace.append(f"{asyncio.get_running_loop().time():9.4f} {what}".replace(self.folder, FOLDER))
 
     def flaw(self, what: str) -> None:
         """A broken promise. Nothing that comes after the first can be trusted, so the simulation is to end."""
