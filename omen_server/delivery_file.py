@@ -208,7 +208,7 @@ def _unusable() -> ContractError:
 
 
 async def _prepare(database: aiosqlite.Connection) -> None:
-    await database.execute("PRAGMA journal_mode = WAL")
+    await database.execute_fetchall("PRAGMA journal_mode = WAL")  # to its end: no commit goes beside it
     await database.execute("PRAGMA synchronous = FULL")
     [(version,)] = await database.execute_fetchall("PRAGMA user_version")
     _check_version(version)

@@ -41,6 +41,8 @@ class SimulatedLedgerClient:
         except ContractError as error:
             return Survey(client, self.ledger_id, failure=f"{error.reason}: {error.message}")
         self.ledger_id = answer.ledger_id
+        listed = {each.partition for each in answer.partitions}
+        self.told = {name: told for name, told in self.told.items() if name in listed}  # one set back may lack days
         return Survey(client, self.ledger_id, answer.partitions)
 
     async def partition(self, name: str) -> GetPartitionResponse:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from contract.errors import ContractError, Reason
 from ledger import Position
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
+from omen.v1.ledger_service_pb2 import GetPartitionResponse
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen.v1.signal_service_pb2 import DELIVERY_STATUS_SETTLED
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
@@ -221,7 +222,7 @@ class Witness:
         if state.status != reconcile_pb.RECONCILE_STATUS_COMPLETED or tampering != self._world.tampering_count:
             return
         ledger = self._ledger(state.ledger_id)
-        told, book = ledger.told[state.partition], ledger.omen.book
+        told, book = ledger.told.get(state.partition, GetPartitionResponse()), ledger.omen.book
         counts = {segment.segment_id: segment.record_count for segment in told.segments}
         ever_held = [*book.records, *book.lost]  # it may have been set back since it told
         records = [each for each in ever_held if each.place[2] <= counts.get(each.segment_id, 0)]
