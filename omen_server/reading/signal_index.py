@@ -1,6 +1,6 @@
 """The index of the ledger kept up to date beside the event loop, on a thread of its own.
 
-Appends never wait for it. While they come in it makes a pass at most every second, so that the interpreter
+Appends never wait for it. While they come in it makes a pass at most every quarter of a second, so that the interpreter
 belongs to them; somebody who waits for it is served at once. When SQLite refuses, that is logged and tried again:
 nothing of what OMEN promises depends on index.db.
 """
@@ -22,7 +22,9 @@ from serving.tasks import beside
 
 # Each pass writes every page that it touches once: of more records, fewer pages each. It takes a quarter of a second.
 PASS_RECORDS_MAX = 16_384
-REST_S = 1.0  # between passes while records come in: so that many gather, and nobody waits for more
+REST_S = 0.25  # between passes while records come in: so that some gather, and a list is not far behind
+MANY = 1024  # records of a pass
+REST_AFTER_MANY_S = 1.0  # whoever emits so many needs the processor, and a list of them is behind anyhow
 RETRY_S = 1.0  # locks and full disks do not pass within milliseconds
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ class SignalIndex:
         self._is_far_behind = False
         self._is_stopping = False
         self._waiting: list[tuple[Sequence[PartitionInfo], asyncio.Future[None]]] = []
-        self._last_pass_at = 0.0
+        self._may_pass_at = 0.0
         self._failure = ""
         self._thread = Thread(target=self._run, name="signal-index", daemon=True)
 
@@ -114,7 +116,7 @@ class SignalIndex:
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping or self._has_news or self._has_more or self._waiting)
             if self._has_news and not self._is_far_behind:  # with none for now, nobody is slowed down
-                rest_s = self._last_pass_at + REST_S - time.monotonic()
+                rest_s = self._may_pass_at - time.monotonic()
                 self._changed.wait_for(lambda: self._is_stopping or self._waiting, max(rest_s, 0))
             self._has_news = False
             return not self._is_stopping
@@ -133,7 +135,7 @@ class SignalIndex:
             log.warning("index_made_anew", because=advanced.anew_because)
         self._has_more = self.ledger_index.is_behind()
         self._is_far_behind = advanced.record_count == PASS_RECORDS_MAX  # more than rests leave time for
-        self._last_pass_at = time.monotonic()
+        self._may_pass_at = time.monotonic() + (REST_AFTER_MANY_S if advanced.record_count >= MANY else REST_S)
         self._release()
 
     def _note_failure(self, error: str) -> None:

@@ -62,6 +62,7 @@ async def test_signals_are_listed_by_their_category_and_in_a_table_without_what_
         weather = event(2)
         weather.signal.category = SIGNAL_CATEGORY_WEATHER
         found = await server.emit(weather, wait_for=WAIT_FOR_LEDGER)
+        await until_indexed(server, found)
         listed = await command(server, "list", "--category", "Weather")
         none = await command(server, "list", "--category", "labor", "-o", "json")
         bad = await command(server, "list", "--category", "sports")
