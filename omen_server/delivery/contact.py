@@ -68,12 +68,14 @@ class Contact:
         self._succeeded()
 
     def failed(self, broken: Disconnected) -> None:
-        self.failures += 1
         if broken.cause == NO_HELLO:
             self.hello_timeout_s = min(2 * self.hello_timeout_s, HELLO_TIMEOUT_MAX_S)
         if broken.is_silent:
             self._line.redial()
         self._was_ready = self._line.is_ready
+        if broken.is_expected:
+            return
+        self.failures += 1
         if broken.holds:
             return
         before = self._breaker.state

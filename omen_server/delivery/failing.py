@@ -2,16 +2,19 @@
 
 A message that was the oldest without an answer when five streams in a row ended counts as failing. Its records are
 then sent one by one, when nothing else is under way: all but the one that RiskCast cannot bear are answered, and that
-one is tried again ever more rarely; soon at first, for a line that breaks looks the same. `now` is a monotonic clock,
-in seconds.
+one is tried again ever more rarely; soon at first, for a line that breaks looks the same. However many there are, in
+vain they take a tenth of the time together. `now` is a monotonic clock, in seconds.
 """
 
+import math
 from collections.abc import Collection, Sequence
 
 Place = tuple[bytes, int]  # segment_id, record index
 ATTEMPTS_MAX = 5
 RETRY_FIRST_S = 1.0  # doubled each time, so that after an outage nobody waits much longer than it took
 RETRY_MAX_S = 60.0  # an attempt costs everybody a stream
+REST_MIN_S = 1.0  # between two of them that ended a stream, of whatever records
+REST_FACTOR = 9.0  # of what the last one took
 
 
 class Failing:
@@ -20,6 +23,8 @@ class Failing:
         self._attempts = 0
         self._due: dict[Place, float] = {}
         self._tried: dict[Place, int] = {}  # by itself, in vain
+        self._trying_since = 0.0
+        self._rests_until = -math.inf
 
     @property
     def apart(self) -> Collection[Place]:
@@ -34,6 +39,7 @@ class Failing:
         if not oldest:
             return ()
         if oldest[0] in self._due:
+            self._rests_until = now + max(REST_MIN_S, REST_FACTOR * (now - self._trying_since))
             tried = self._tried[oldest[0]] = self._tried.get(oldest[0], 0) + 1
             self._due[oldest[0]] = now + min(RETRY_FIRST_S * 2.0 ** min(tried - 1, 16), RETRY_MAX_S)
             return ()
@@ -62,10 +68,15 @@ class Failing:
         self._due.pop(place, None)
         self._tried.pop(place, None)
 
+    def trying(self, now: float) -> None:
+        """One is sent by itself."""
+        self._trying_since = now
+
     def maybe_due(self, now: float) -> Place | None:
-        """One that may be tried now."""
-        return next((place for place, due in self._due.items() if due <= now), None)
+        """The one that may be tried now, and has waited for longest."""
+        place = min(self._due, key=self._due.__getitem__, default=None)
+        return place if self.maybe_wait_s(now) == 0.0 else None
 
     def maybe_wait_s(self, now: float) -> float | None:
         """How long until one may be tried; None when there is none."""
-        return max(0.0, min(self._due.values()) - now) if self._due else None
+        return max(0.0, min(self._due.values()) - now, self._rests_until - now) if self._due else None

@@ -26,7 +26,7 @@ from omen.v1.delivery_service_pb2 import BreakerState, DeliveryPhase
 from omen_server.appends import Append, place_of
 from omen_server.dead_letters import DeadLetters
 from omen_server.delivery.backlog import NOTHING, Backlog, Run, Segment, by_segment
-from omen_server.delivery.contact import Contact
+from omen_server.delivery.contact import ASKED_FOR_MAX_S, Contact
 from omen_server.delivery.failing import ATTEMPTS_MAX, Failing
 from omen_server.delivery.line import Line
 from omen_server.delivery.newest import Newest
@@ -197,6 +197,7 @@ class Delivery:
                 await first_of(sending.run(), self._receive(stream, backlog), stream.until_silent())
             except Disconnected as broken:
                 if not broken.holds:  # what people have to mend is no record's fault
+                    broken.is_expected = sending.tries_failing and bool(stream.oldest)
                     self._note_failing(stream.oldest)
                 raise
             finally:
@@ -224,13 +225,23 @@ class Delivery:
         async with self._stream() as stream:
             return await stream.hello(segments, next_rejected)
 
+    async def _asked_patiently(self, next_rejected: str) -> Told:
+        """Where RiskCast wants time, not from the first page again: its key might never come to the last one."""
+        while True:
+            try:
+                return await self._asked((), next_rejected)
+            except Disconnected as broken:
+                if not broken.retry_delay_s:
+                    raise
+                await asyncio.sleep(min(broken.retry_delay_s, ASKED_FOR_MAX_S))
+
     async def _greet(self, stream: RiskCastStream, told: list[Told], newest: Sequence[Segment]) -> Backlog:
         """Everything is compared each time: a RiskCast restored from an older copy shows there. Of most ledgers, whose
         segments all fit into one hello, nothing was `told` before."""
         all_told = [*told, await stream.hello(newest)]
         self._metrics.stream_opened()
         while next_rejected := all_told[-1].next_rejected:
-            all_told.append(await self._asked((), next_rejected))
+            all_told.append(await self._asked_patiently(next_rejected))
         rejected = all_rejected(all_told)
         self._settling.greeted(rejected)
         # A record is settled as rejected before it is a dead letter here, and delivery.db may be lost or old.
@@ -275,7 +286,7 @@ class Delivery:
         self.phase = DeliveryPhase.DELIVERY_PHASE_HELD if broken.holds else DeliveryPhase.DELIVERY_PHASE_CONNECTING
         is_first = not self._contact.failures
         self._contact.failed(broken)
-        if was_following and is_first and not broken.holds and not broken.is_silent:
+        if broken.is_expected or (was_following and is_first and not broken.holds and not broken.is_silent):
             # Connections are replaced every few minutes: an error only if it cannot be opened again.
             log.info("riskcast_stream_ended", reason=str(broken), detail=broken.detail)
             return

@@ -37,7 +37,8 @@ class Sending:
         self._failing = failing
         self._work = work
         self._clock = asyncio.get_running_loop().time
-        self._tries_failing = False  # one is under way, and nothing else
+        self._has_sent_others = False
+        self.tries_failing = False  # one is under way, and nothing else
 
     async def run(self) -> None:
         """Until the stream breaks."""
@@ -57,7 +58,7 @@ class Sending:
         """RiskCast commits one message after the other: one that is not full can as well gather until the answer to
         the one before, and costs both sides less."""
         if self._stream.is_waiting:
-            return not self._tries_failing and self._backlog.fills(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
+            return not self.tries_failing and self._backlog.fills(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
         return self._backlog.unsent_count > 0 or self._failing.maybe_due(self._clock()) is not None
 
     async def _until_work(self) -> None:
@@ -68,14 +69,20 @@ class Sending:
                 await self._work.wait()
 
     async def _next_message(self) -> list[Record]:
-        """A record that is failing by itself, when nothing else is under way; otherwise what fits into a message."""
-        self._tries_failing = False
-        while not self._stream.is_waiting and (place := self._failing.maybe_due(self._clock())):
+        """A record that is failing by itself, when nothing else is under way; otherwise what fits into a message.
+
+        A stream that it may end has carried others before, if there are any.
+        """
+        self.tries_failing = False
+        may_try = not self._stream.is_waiting and (self._has_sent_others or not self._backlog.unsent_count)
+        while may_try and (place := self._failing.maybe_due(self._clock())):
             run = self._backlog.pick(*place)
             if run and (records := await self._taken(run, MESSAGE_EVENT_BYTES_MAX)):
-                self._tries_failing = True
+                self.tries_failing = True
+                self._failing.trying(self._clock())
                 return records
             self._failing.forget(place)
+        self._has_sent_others = True
         return await self._full_message()
 
     async def _full_message(self) -> list[Record]:

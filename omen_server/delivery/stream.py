@@ -43,7 +43,10 @@ HOLDING_CODES = (
 
 
 class Disconnected(Exception):
-    """The stream is over. `holds` when asking again soon cannot help; never sooner than `retry_delay_s`."""
+    """The stream is over. `holds` when asking again soon cannot help; never sooner than `retry_delay_s`.
+
+    `is_expected` when a record was tried that has ended streams before: that says nothing of RiskCast.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Disconnected(Exception):
         self.retry_delay_s = retry_delay_s
         self.detail = detail
         self.cause = cause
+        self.is_expected = False
 
     @property
     def is_silent(self) -> bool:

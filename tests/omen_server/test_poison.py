@@ -14,6 +14,7 @@ from contract.errors import STATUS_DETAILS_KEY, ErrorDetails, internal, timestam
 from contract.identity import fill_identity
 from contract.limits import EVENT_BYTES_MAX
 from contract.versions import SCHEMA_VERSION
+from omen.v1.delivery_service_pb2 import BreakerState
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server import emission
 from omen_server.appends import Append
@@ -67,6 +68,51 @@ async def test_a_record_that_ends_every_stream_keeps_no_other_from_riskcast(
     assert state.last_error.startswith("INTERNAL")
     assert tried <= 8  # five to find out that one of them is at fault, and one to find out which
     assert capsys.readouterr().out.count("records_failing") == 1
+
+
+async def test_many_records_that_end_every_stream_keep_no_other_from_riskcast_and_open_no_breaker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing, "REST_MIN_S", 0.05)
+    monkeypatch.setattr(failing, "RETRY_FIRST_S", 0.05)
+    taken: dict[bytes, list[tuple[int, int]]] = {}
+    unbearable = range(3, 40, 2)
+    carried: list[list[int]] = []  # by stream, how many records were taken with each message; 0 ended it
+
+    async def cannot_bear_some(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        yield hello(taken)
+        carried.append(mine := [])
+        while True:
+            batch = await peer.next_batch(requests)
+            indexes = [record.position.sequence & 0xFFFF_FFFF for record in batch]
+            if any(index in unbearable for index in indexes):
+                mine.append(0)
+                raise internal("a bug")
+            mine.append(len(batch))
+            for record, index in zip(batch, indexes, strict=True):
+                taken.setdefault(record.position.segment_id, []).append((index, index))
+            yield outcomes([stored(record) for record in batch])
+
+    port = closed_port()
+    async with omen(tmp_path, port, breaker_open_s=0.2) as server:
+        await server.to_ledger(*range(40))
+        async with peer_of(cannot_bear_some, listen=f"127.0.0.1:{port}") as peer:
+            await peer.until(lambda peer: sum(map(len, taken.values())) == 40 - len(unbearable))
+            capsys.readouterr()  # until it was known which message is at fault the breaker may have opened
+            streams, emitted = len(carried), 0
+            await peer.until(lambda peer: len(carried) > streams + 20)  # with nothing else to send
+            while len(carried) < streams + 40:  # each is ended by one of those that are tried
+                emission = await server.emit(event(100 + emitted), delivery_timeout=seconds(10))
+                assert emission.status in (DELIVERED, LEDGER_ONLY)
+                emitted += emission.status == DELIVERED
+            state = await server.state()
+    assert emitted >= 10
+    assert state.backlog_record_count == len(unbearable)
+    assert state.breaker == BreakerState.BREAKER_STATE_CLOSED
+    said = capsys.readouterr().out
+    assert "riskcast_breaker_opened" not in said
+    assert "riskcast_unreachable" not in said, "it was not RiskCast's fault"
 
 
 class AsksForTime(Peer):

@@ -148,6 +148,17 @@ async def test_what_people_have_to_mend_is_asked_again_rarely_and_opens_no_break
     assert loop.time() - began >= 0.1
 
 
+async def test_a_record_that_was_known_to_end_streams_says_nothing_of_riskcast() -> None:
+    line = FakeLine()
+    made = contact_of(line)
+    for _ in range(50):
+        broken = Disconnected("no", cause=NO_ANSWER)
+        broken.is_expected = True
+        made.failed(broken)
+    assert (made.breaker_state, made.failures) == (BREAKER_STATE_CLOSED, 0)
+    assert line.redialled == 50, "it may all the same be the connection"
+
+
 async def test_an_operator_who_resumes_gets_a_call_at_once() -> None:
     made = contact_of(FakeLine())
     fail(made, 9)

@@ -1,6 +1,6 @@
 """Which records are kept apart, and when each is tried."""
 
-from omen_server.delivery.failing import ATTEMPTS_MAX, RETRY_FIRST_S, RETRY_MAX_S, Failing
+from omen_server.delivery.failing import ATTEMPTS_MAX, REST_MIN_S, RETRY_FIRST_S, RETRY_MAX_S, Failing
 
 MESSAGE = [(b"s", 1), (b"s", 2), (b"s", 3)]
 
@@ -68,9 +68,29 @@ def test_one_after_the_other_is_tried_and_the_one_that_breaks_again_after_a_whil
     assert failing.maybe_due(1.0) == MESSAGE[0]
     failing.answered([MESSAGE[0]])
     assert failing.maybe_due(1.0) == MESSAGE[1]
+    failing.trying(2.0)
     failing.broke([MESSAGE[1]], 2.0)
-    assert failing.maybe_due(2.0) == MESSAGE[2]
+    assert (failing.maybe_due(2.0), failing.maybe_wait_s(2.0)) == (None, REST_MIN_S)
+    assert failing.maybe_due(3.0) == MESSAGE[2], "who has waited for longest comes first"
     failing.answered([MESSAGE[2]])
     assert (failing.maybe_due(3.0), failing.maybe_wait_s(3.0)) == (MESSAGE[1], 0.0)
     failing.forget(MESSAGE[1])
     assert (failing.maybe_due(100.0), failing.maybe_wait_s(100.0)) == (None, None)
+
+
+def test_however_many_are_tried_in_vain_it_takes_a_tenth_of_the_time() -> None:
+    failing, now, took_s = Failing(), 0.0, 5.0
+    places = [(b"s", index) for index in range(50)]
+    for _ in range(ATTEMPTS_MAX):
+        failing.broke(places, now)
+    tried_s = 0.0
+    while now < 3600:
+        wait_s = failing.maybe_wait_s(now)
+        assert wait_s is not None
+        now += wait_s
+        place = failing.maybe_due(now)
+        assert place
+        failing.trying(now)
+        now, tried_s = now + took_s, tried_s + took_s
+        failing.broke([place], now)
+    assert 0.08 < tried_s / now < 0.11
