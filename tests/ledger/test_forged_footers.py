@@ -129,5 +129,4 @@ def test_bytes_that_look_like_many_footers_cost_no_time(open_ledger: OpenLedger,
     answers.positions(1)
     with patch.object(head, "maybe_header") as summed_up, patch.object(head, "maybe_footer") as parsed:
         assert footer_at_end(Disk(), segment_of(directory)) is None
-    summed_up.assert_not_called()
-    parsed.assert_not_called()
+    assert (summed_up.called, parsed.called) == (False, False)  # of thousands of calls a mock would tell for minutes

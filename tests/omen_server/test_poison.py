@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from contract.errors import STATUS_DETAILS_KEY, ErrorDetails, internal, timestamp
+from contract.errors import STATUS_DETAILS_KEY, ContractError, ErrorDetails, Reason, internal, timestamp
 from contract.identity import fill_identity
 from contract.limits import EVENT_BYTES_MAX
 from contract.versions import SCHEMA_VERSION
@@ -113,6 +113,28 @@ async def test_many_records_that_end_every_stream_keep_no_other_from_riskcast_an
     said = capsys.readouterr().out
     assert "riskcast_breaker_opened" not in said
     assert "riskcast_unreachable" not in said, "it was not RiskCast's fault"
+
+
+async def test_what_was_rejected_is_asked_for_page_by_page_though_riskcast_wants_time_in_between(
+    tmp_path: Path,
+) -> None:
+    async def tells_of_more(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        first_page = hello()
+        first_page.hello.next_rejected_page_token = "second"
+        yield first_page
+        while True:
+            yield outcomes([stored(record) for record in await peer.next_batch(requests)])
+
+    async def wants_time(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        raise ContractError(Reason.RATE_LIMITED, "too many calls", retry_delay_s=0.01)
+        yield
+
+    async with peer_of(tells_of_more, wants_time, wants_time, answering()) as peer:
+        async with omen(tmp_path, peer.port) as server:
+            assert (await server.emit(event(1), delivery_timeout=seconds(10))).status == DELIVERED
+    assert [each.rejected_page_token for each in peer.hellos] == ["", "second", "second", "second"]
 
 
 class AsksForTime(Peer):
