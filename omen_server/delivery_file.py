@@ -222,6 +222,10 @@ async def _prepare(database: aiosqlite.Connection) -> None:
             about = {"partition": str(partition), "record_index": str(index), "drop_reason": str(drop_reason)}
             log.error("dead_letter_unreadable", number=number, **about)
         await database.executescript(REBUILD)
+    # Through an index that does not fit its rows, another one than was named would be redriven, or given up.
+    elif await database.execute_fetchall("PRAGMA integrity_check(1)") != [("ok",)]:
+        log.warning("delivery_file_indexes_rebuilt")
+        await database.execute("REINDEX dead_letters")
 
 
 def _check_version(version: int) -> None:

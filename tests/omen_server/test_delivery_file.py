@@ -1,6 +1,7 @@
 """delivery.db as a file: what is confirmed is found by the next start."""
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import ContractError, Reason
-from omen_server.delivery_file import DeliveryFile, Rows, open_delivery_file
+from omen_server.appends import place_of
+from omen_server.delivery_file import DeliveryFile, DeliveryFileUnreadable, Rows, open_delivery_file
 from omen_server.pause import Pause, kept_pause
-from tests.omen_server.test_dead_letters import EVERY_DAY, NOON, opened, position
+from tests.omen_server.test_dead_letters import EVERY_DAY, NOON, at, opened, position, sql
 
 
 async def test_commits_are_in_the_log_and_synced_before_anybody_is_told(tmp_path: Path) -> None:
@@ -93,3 +95,44 @@ async def test_nothing_is_confirmed_that_went_into_a_file_that_was_deleted_meanw
         with pytest.raises(ContractError):
             await now.rejected(1)
         assert len(now.letters) == 0
+
+
+PAGE_BYTES = 4096
+FLIP_COUNT = 200
+
+
+def flips_of_index(path: Path, index: str) -> list[bytes]:
+    """The file with one bit of the page of that index flipped, each time another one."""
+    [(page,)] = sql(path.parent, f"SELECT rootpage FROM sqlite_master WHERE name = '{index}'")
+    assert isinstance(page, int)
+    whole = path.read_bytes()
+    used = [offset for offset in range((page - 1) * PAGE_BYTES, page * PAGE_BYTES) if whole[offset]]
+    chosen = random.Random(886).sample([(offset, bit) for offset in used for bit in range(8)], FLIP_COUNT)
+    return [whole[:at_] + bytes([whole[at_] ^ 1 << bit]) + whole[at_ + 1 :] for at_, bit in chosen]
+
+
+@pytest.mark.parametrize("index", ["dead_letters_by_place", "sqlite_autoindex_dead_letters_1"])
+async def test_a_flipped_bit_of_an_index_makes_nothing_happen_to_another_dead_letter(
+    tmp_path: Path, index: str
+) -> None:
+    everything = list(range(1, 21))
+    async with opened(tmp_path) as now:
+        await now.rejected(*everything)
+    path = tmp_path / "delivery.db"
+    healed_count = 0
+    for flipped in flips_of_index(path, index):
+        path.write_bytes(flipped)
+        try:
+            async with opened(tmp_path) as now:
+                await now.rejected(9)
+                await now.letters.resolved([place_of(position(7))])
+                assert await now.letters.drop(at(position(5)), "a test signal", NOON) == 1
+                letters = {letter.position.record_index: letter for letter in await now.listed()}
+        except DeliveryFileUnreadable:
+            continue
+        healed_count += 1
+        assert list(letters) == [number for number in everything if number != 7]
+        assert [number for number, letter in letters.items() if letter.dropped_at] == [5]
+        assert [number for number, letter in letters.items() if letter.attempt_count > 1] == [9]
+        assert sql(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+    assert healed_count > FLIP_COUNT / 2
