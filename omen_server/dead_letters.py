@@ -214,8 +214,13 @@ class DeadLetters:
     async def _record(self, rejected: list[Rejected]) -> None:
         async with self._changing:
             for start in range(0, len(rejected), ROWS_PER_STATEMENT):
-                part = [_values(each) for each in rejected[start : start + ROWS_PER_STATEMENT]]
-                self._note(await self._file.execute(RECORD.format(rows=_marks(part)), _flat(part)))
+                part = rejected[start : start + ROWS_PER_STATEMENT]
+                values = [_values(each) for each in part]
+                told = await self._file.execute(RECORD.format(rows=_marks(values)), _flat(values))
+                for place in (place_of(each.position) for each in part):
+                    if place in self._redriving:  # a row garbled meanwhile tells nothing, and would be sent for ever
+                        self._set(place, LetterState.WAITING)
+                self._note(told)
             for partition in self._pruned.keys() & {each.position.partition for each in rejected}:  # sent before that
                 await self._bury(partition, rejected[-1].at)
 

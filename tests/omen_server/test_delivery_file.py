@@ -136,3 +136,14 @@ async def test_a_flipped_bit_of_an_index_makes_nothing_happen_to_another_dead_le
         assert [number for number, letter in letters.items() if letter.attempt_count > 1] == [9]
         assert sql(tmp_path, "PRAGMA integrity_check") == [("ok",)]
     assert healed_count > FLIP_COUNT / 2
+
+
+async def test_one_that_is_garbled_while_it_is_redriven_waits_once_it_is_rejected(tmp_path: Path) -> None:
+    async with opened(tmp_path) as now:
+        await now.rejected(1, 2, 3)
+        await now.letters.drop(at(position(3)), "a test signal", NOON)
+        await now.letters.redrive(at(position(1), position(2)), NOON)
+        sql(tmp_path, "UPDATE dead_letters SET checksum = 1 WHERE record_index IN (1, 3)")
+        await now.rejected(1, 3)
+        assert list(now.letters.redriving) == [place_of(position(2))]
+        assert dict(now.letters.counts) == {"waiting": 1, "redriving": 1, "dropped": 1}
