@@ -212,8 +212,7 @@ async def _prepare(database: aiosqlite.Connection) -> None:
     await database.execute("PRAGMA synchronous = FULL")
     [(version,)] = await database.execute_fetchall("PRAGMA user_version")
     _check_version(version)
-    [(found,)] = await database.execute_fetchall("PRAGMA quick_check(1)")
-    if found != "ok":
+    if (found := await _found_by(database, "quick_check")) != "ok":
         raise ValueError(found)
     if version < SCHEMA_VERSION:
         await database.executescript(SCHEMA)
@@ -223,9 +222,15 @@ async def _prepare(database: aiosqlite.Connection) -> None:
             log.error("dead_letter_unreadable", number=number, **about)
         await database.executescript(REBUILD)
     # Through an index that does not fit its rows, another one than was named would be redriven, or given up.
-    elif await database.execute_fetchall("PRAGMA integrity_check(1)") != [("ok",)]:
+    elif await _found_by(database, "integrity_check") != "ok":
         log.warning("delivery_file_indexes_rebuilt")
         await database.execute("REINDEX dead_letters")
+
+
+async def _found_by(database: aiosqlite.Connection, check: str) -> str:
+    """The first thing that is wrong, or "ok"."""
+    [(found,)] = await database.execute_fetchall(f"PRAGMA {check}(1)")
+    return str(found)
 
 
 def _check_version(version: int) -> None:
