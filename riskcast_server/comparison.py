@@ -43,7 +43,7 @@ REPLAY_RECORDS_MAX = 100_000  # seconds of work: a call ends well before its con
 class Gap:
     """One segment of the ledger beside what is settled of it. `damaged` and `dropped` hold record indexes too.
 
-    `dropped`: an operator has decided that these dead letters need not be stored.
+    `dropped`: an operator has decided that these dead letters need not be stored; who prunes a day says so of all.
     """
 
     segment: Segment
@@ -73,7 +73,9 @@ def gaps(held: GetPartitionResponse, settled: Mapping[bytes, Coverage]) -> list[
             segment,
             settled.get(segment.segment_id, Coverage()),
             _of_segment(held.damaged_sequences, segment),
-            _of_segment(held.dropped_sequences, segment),
+            Coverage.up_to(segment.record_count)
+            if held.summary.is_pruned
+            else _of_segment(held.dropped_sequences, segment),
         )
         for segment in held.segments
     ]

@@ -127,13 +127,13 @@ async def test_what_was_rejected_is_asked_for_page_by_page_though_riskcast_wants
             yield outcomes([stored(record) for record in await peer.next_batch(requests)])
 
     async def wants_time(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
-        await peer.next_hello(requests)
-        raise ContractError(Reason.RATE_LIMITED, "too many calls", retry_delay_s=0.01)
-        yield
+        if await peer.next_hello(requests) is not None:
+            raise ContractError(Reason.RATE_LIMITED, "too many calls", retry_delay_s=0.01)
+        yield hello()
 
-    async with peer_of(tells_of_more, wants_time, wants_time, answering()) as peer:
-        async with omen(tmp_path, peer.port) as server:
-            assert (await server.emit(event(1), delivery_timeout=seconds(10))).status == DELIVERED
+    scripts = tells_of_more, wants_time, wants_time, answering()
+    async with peer_of(*scripts) as peer, omen(tmp_path, peer.port) as server:
+        assert (await server.emit(event(1), delivery_timeout=seconds(10))).status == DELIVERED
     assert [each.rejected_page_token for each in peer.hellos] == ["", "second", "second", "second"]
 
 
