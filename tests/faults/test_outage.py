@@ -18,7 +18,7 @@ from tests.system.processes import Pair, Server, pair, target_of
 
 MIB = 1024 * 1024
 DEADLINE_S = 20.0
-CONVERGED_WITHIN_S = 30.0  # as in test_network
+CONVERGED_WITHIN_S = 20.0  # as in test_network
 WORKERS, PAUSE_S = 8, 0.02
 DRAINED_PER_S_MIN = 2_500
 FROZEN_S = 3.0

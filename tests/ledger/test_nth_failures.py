@@ -1,5 +1,5 @@
 """The nth operation of a twenty-signal run fails, for every n and in every way a disk has: nothing is acknowledged
-from then on, everybody is told within a second, reading goes on, and the next process finds all that was acknowledged.
+from then on, everybody is told at once, reading goes on, and the next process finds all that was acknowledged.
 """
 
 import errno

@@ -42,7 +42,7 @@ class Told:
 
 
 def run(directory: Path, disk: FaultyDisk) -> Told:
-    """Appends until refused, then closes. Whatever fails, every waiter has a typed answer within a second."""
+    """Appends until refused, then closes. Whatever fails, every waiter has a typed answer at once."""
     told = Told()
     answers = Answers(disk.events)
     try:
