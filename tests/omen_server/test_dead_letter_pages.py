@@ -3,12 +3,14 @@
 import asyncio
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from contract.errors import Reason
 from contract.limits import PAGE_BYTES_MAX
@@ -164,12 +166,16 @@ async def test_a_dead_letter_whose_payload_rots_in_the_ledger_is_named_and_not_r
         async with peer_of(answering(settled=settled)) as peer, omen(tmp_path, peer.port) as server:
             assert await redrive(server, partition=position.partition) == 2
             async with asyncio.timeout(DEADLINE_S):
-                while len(await listed(server)) != 1:
+                while len(await listed(server)) != 1 or not unreadable(lines):
                     pass
             [damaged] = await listed(server)
     assert [record.position for record in peer.records] == [intact]
     assert (damaged.record.position, damaged.record.event) == (position, b"")
-    assert [line["record_index"] for line in lines if line["event"] == "ledger_record_unreadable"] == [1]
+    assert unreadable(lines) == [1]
+
+
+def unreadable(lines: Sequence[EventDict]) -> list[int]:
+    return [line["record_index"] for line in lines if line["event"] == "ledger_record_unreadable"]
 
 
 @pytest.mark.parametrize(
