@@ -53,6 +53,10 @@ class Contact:
         """Wait as long as the breaker is open, and longer where RiskCast was called too often lately."""
         while not self._breaker.allows(self._clock()):
             await first_of(self._ready_again(), asyncio.sleep(self._breaker.remaining_s(self._clock())))
+        await self.paced()
+
+    async def paced(self) -> None:
+        """Wait where RiskCast was called too often lately."""
         while wait_s := self._calls.take():  # noqa: ASYNC110 - how long is known; there is nothing to be told
             await asyncio.sleep(wait_s)
 

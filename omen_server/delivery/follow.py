@@ -222,18 +222,20 @@ class Delivery:
 
     async def _asked(self, segments: Sequence[Segment], next_rejected: str = "") -> Told:
         """By a stream of its own, which takes one hello."""
+        await self._contact.paced()
         async with self._stream() as stream:
             return await stream.hello(segments, next_rejected)
 
     async def _asked_patiently(self, next_rejected: str) -> Told:
-        """Where RiskCast wants time, not from the first page again: its key might never come to the last one."""
-        while True:
+        """Where RiskCast wants time, not at once from the first page again: a slow key might never come to the last."""
+        for _ in range(ATTEMPTS_MAX - 1):
             try:
                 return await self._asked((), next_rejected)
             except Disconnected as broken:
-                if not broken.retry_delay_s:
+                if broken.holds or not broken.retry_delay_s:
                     raise
                 await asyncio.sleep(min(broken.retry_delay_s, ASKED_FOR_MAX_S))
+        return await self._asked((), next_rejected)
 
     async def _greet(self, stream: RiskCastStream, told: list[Told], newest: Sequence[Segment]) -> Backlog:
         """Everything is compared each time: a RiskCast restored from an older copy shows there. Of most ledgers, whose

@@ -1,7 +1,7 @@
 """What RiskCast cannot bear, answers oddly, or never settles keeps nothing else waiting, and costs only itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from tests.omen_server.running import DELIVERED, LEDGER_ONLY, REJECTED, closed_p
 from tests.omen_server.scripted_riskcast import (
     Peer,
     Requests,
+    Script,
     answering,
     hanging,
     hello,
@@ -37,29 +38,35 @@ from tests.omen_server.test_conflict import CONFLICT, colliding
 from tests.omen_server.test_prune import prune, until_sealed
 from tests.omen_server.test_traceparent import varint
 
+Taken = dict[bytes, list[tuple[int, int]]]
 
-async def test_a_record_that_ends_every_stream_keeps_no_other_from_riskcast(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failing, "RETRY_FIRST_S", failing.RETRY_MAX_S)
-    taken: dict[bytes, list[tuple[int, int]]] = {}
 
-    async def cannot_bear_the_fifth(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+def cannot_bear(unbearable: Collection[int], taken: Taken) -> Script:
+    """Ends every stream on which a record of these indexes comes, and stores all others."""
+
+    async def script(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
         await peer.next_hello(requests)
         yield hello(taken)
         while True:
             batch = await peer.next_batch(requests)
             indexes = [record.position.sequence & 0xFFFF_FFFF for record in batch]
-            if 5 in indexes:
+            if not set(unbearable).isdisjoint(indexes):
                 raise internal("a bug")
             for record, index in zip(batch, indexes, strict=True):
                 taken.setdefault(record.position.segment_id, []).append((index, index))
             yield outcomes([stored(record) for record in batch])
 
-    port = closed_port()
+    return script
+
+
+async def test_a_record_that_ends_every_stream_keeps_no_other_from_riskcast(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing, "RETRY_FIRST_S", failing.RETRY_MAX_S)
+    port, taken = closed_port(), Taken()
     async with omen(tmp_path, port, breaker_open_s=0.2) as server:
         await server.to_ledger(*range(20))
-        async with peer_of(cannot_bear_the_fifth, listen=f"127.0.0.1:{port}") as peer:
+        async with peer_of(cannot_bear([5], taken), listen=f"127.0.0.1:{port}") as peer:
             await peer.until(lambda peer: sum(map(len, taken.values())) == 19)
             state = await server.until_state(lambda state: state.backlog_record_count == 1)
             emission = await server.emit(event(100), delivery_timeout=seconds(10))
@@ -75,34 +82,15 @@ async def test_many_records_that_end_every_stream_keep_no_other_from_riskcast_an
 ) -> None:
     monkeypatch.setattr(failing, "REST_MIN_S", 0.05)
     monkeypatch.setattr(failing, "RETRY_FIRST_S", 0.05)
-    taken: dict[bytes, list[tuple[int, int]]] = {}
-    unbearable = range(3, 40, 2)
-    carried: list[list[int]] = []  # by stream, how many records were taken with each message; 0 ended it
-
-    async def cannot_bear_some(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
-        await peer.next_hello(requests)
-        yield hello(taken)
-        carried.append(mine := [])
-        while True:
-            batch = await peer.next_batch(requests)
-            indexes = [record.position.sequence & 0xFFFF_FFFF for record in batch]
-            if any(index in unbearable for index in indexes):
-                mine.append(0)
-                raise internal("a bug")
-            mine.append(len(batch))
-            for record, index in zip(batch, indexes, strict=True):
-                taken.setdefault(record.position.segment_id, []).append((index, index))
-            yield outcomes([stored(record) for record in batch])
-
-    port = closed_port()
+    port, taken, unbearable = closed_port(), Taken(), range(3, 40, 2)
     async with omen(tmp_path, port, breaker_open_s=0.2) as server:
         await server.to_ledger(*range(40))
-        async with peer_of(cannot_bear_some, listen=f"127.0.0.1:{port}") as peer:
+        async with peer_of(cannot_bear(unbearable, taken), listen=f"127.0.0.1:{port}") as peer:
             await peer.until(lambda peer: sum(map(len, taken.values())) == 40 - len(unbearable))
             capsys.readouterr()  # until it was known which message is at fault the breaker may have opened
-            streams, emitted = len(carried), 0
-            await peer.until(lambda peer: len(carried) > streams + 20)  # with nothing else to send
-            while len(carried) < streams + 40:  # each is ended by one of those that are tried
+            streams, emitted = len(peer.hellos), 0
+            await peer.until(lambda peer: len(peer.hellos) > streams + 20)  # with nothing else to send
+            while len(peer.hellos) < streams + 40:  # each is ended by one of those that are tried
                 emission = await server.emit(event(100 + emitted), delivery_timeout=seconds(10))
                 assert emission.status in (DELIVERED, LEDGER_ONLY)
                 emitted += emission.status == DELIVERED
@@ -113,6 +101,22 @@ async def test_many_records_that_end_every_stream_keep_no_other_from_riskcast_an
     said = capsys.readouterr().out
     assert "riskcast_breaker_opened" not in said
     assert "riskcast_unreachable" not in said, "it was not RiskCast's fault"
+
+
+async def test_pages_of_what_was_rejected_are_calls_too_and_come_no_faster(tmp_path: Path) -> None:
+    pages = 10
+
+    async def tells_of_more(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        page = hello()
+        page.hello.next_rejected_page_token = str(len(peer.hellos)) if len(peer.hellos) < pages else ""
+        yield page
+        await peer.next_batch(requests)
+
+    async with peer_of(tells_of_more) as peer, omen(tmp_path, peer.port):
+        await peer.until(lambda peer: len(peer.hellos) == pages)
+    took_s = peer.streams_opened_at[pages - 1] - peer.streams_opened_at[0]
+    assert took_s > 0.8 * (pages - contact.CALLS_PER_S_MAX) / contact.CALLS_PER_S_MAX
 
 
 async def test_what_was_rejected_is_asked_for_page_by_page_though_riskcast_wants_time_in_between(
