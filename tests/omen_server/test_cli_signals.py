@@ -3,8 +3,8 @@
 import asyncio
 import json
 import re
-import subprocess
 import sys
+from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Any
 
@@ -73,46 +73,56 @@ async def test_signals_are_listed_by_their_category_and_in_a_table_without_what_
     assert (bad.code, "is none of geopolitical" in bad.err) == (2, True)
 
 
-class Watching:
-    """`omen signal watch` as a process of its own, read line by line."""
+async def begin_watch(server: Omen, *arguments: str) -> Process:
+    command = ["-m", "omen_server", "signal", "watch", *arguments]
+    settings = environment({"OMEN_LISTEN": f"127.0.0.1:{server.port}"})
+    return await asyncio.create_subprocess_exec(sys.executable, *command, env=settings, stdout=PIPE, stderr=PIPE)
 
-    def __init__(self, port: int, limit: int) -> None:
-        command = [sys.executable, "-m", "omen_server", "signal", "watch", "--limit", str(limit)]
-        settings = environment({"OMEN_LISTEN": f"127.0.0.1:{port}"})
-        self._process = subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.first: asyncio.Task[bytes] = asyncio.create_task(asyncio.to_thread(self._line))
 
-    def _line(self) -> bytes:
-        assert self._process.stdout
-        return self._process.stdout.readline()
+async def told_by(watch: Process, count: int) -> list[Any]:
+    """Its next so many lines, once they are there."""
+    assert watch.stdout
+    async with asyncio.timeout(DEADLINE_S):
+        return [json.loads(await watch.stdout.readline()) for _ in range(count)]
 
-    async def ended(self) -> tuple[list[Any], str]:
-        """What it told in all, and its words."""
-        out, err = await asyncio.to_thread(self._process.communicate, None, DEADLINE_S)
-        assert self._process.returncode == 0, err
-        return [json.loads(line) for line in [await self.first, *out.splitlines()]], err.decode()
+
+async def ended(watch: Process) -> tuple[str, str]:
+    """What it still told, and its words."""
+    async with asyncio.timeout(DEADLINE_S):
+        more, words = await watch.communicate()
+    assert watch.returncode == 0, words
+    return more.decode(), words.decode()
 
 
 async def test_a_watch_tells_each_record_in_a_line_and_goes_on_over_a_restart(tmp_path: Path) -> None:
     async with omen(tmp_path, closed_port()) as server:
-        watching = Watching(server.port, limit=40)
-        number = 0
-        while not watching.first.done():  # until it watches: from then on nothing is left out
-            await server.to_ledger(number)
-            number += 1
-        await server.to_ledger(number)
+        emitted = await server.to_ledger(*range(20))
+        beginning = page_token(f"WatchSignals {emitted[0].position.ledger_id}", "0")
+        watch = await begin_watch(server, "--cursor", beginning, "--limit", "40")
+        told = await told_by(watch, 20)
     async with omen(tmp_path, closed_port(), listen=f"127.0.0.1:{server.port}") as server:
-        await server.to_ledger(*range(number + 1, number + 41))
-        told, words = await watching.ended()
+        emitted += await server.to_ledger(*range(20, 41))
+        told += await told_by(watch, 20)
+        more, words = await ended(watch)
         again = await command(server, "watch", "--cursor", told[-2]["cursor"], "--limit", "1")
         bad = await command(server, "watch", "--cursor", "x")
-    numbers = {event(each).source_event_id: each for each in range(number + 41)}
-    ids = [numbers[each["event"]["source_event_id"]] for each in told]
-    assert ids == list(range(ids[0], ids[0] + 40))
-    assert ids[0] < number <= ids[-1]
+    assert [line["event"]["signal_id"] for line in told] == [each.signal_id for each in emitted[:40]]
+    assert more == ""
     assert re.fullmatch(r"(going on after: .*\n)+", words)
     assert again.rows == told[-1:]
     assert (bad.code, "INVALID_PAGE_TOKEN" in bad.err) == (2, True)
+
+
+async def test_a_watch_without_a_cursor_begins_with_what_is_emitted_from_then_on(tmp_path: Path) -> None:
+    async with omen(tmp_path, closed_port()) as server:
+        emitted = await server.to_ledger(0)
+        watch = await begin_watch(server, "--limit", "1")
+        first = asyncio.create_task(told_by(watch, 1))
+        while not first.done():
+            emitted += await server.to_ledger(len(emitted))
+        await ended(watch)
+    [line] = await first
+    assert line["event"]["signal_id"] in {each.signal_id for each in emitted[1:]}
 
 
 async def test_a_watch_behind_a_pruned_day_says_how_to_go_on_and_then_what_is_gone(tmp_path: Path) -> None:
