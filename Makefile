@@ -20,7 +20,7 @@ demo: $(READY) ## both servers, a signal end to end, an outage and its recovery
 	$(BIN)/omen demo
 
 test: $(READY) ## every test but the soak
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## style, types, imports, contract, stubs, lock
 	$(BIN)/ruff check $(CHECKED)

@@ -22,7 +22,11 @@ ALLOWED_SKIPS: dict[str, str] = {
     "the packages of the Node client cannot be had": "they come from the npm registry, which a machine may not reach",
 }
 
+TESTS = Path(__file__).parent
 MEMORY = Path("/dev/shm")
+
+# Where few tests take long: begun last, they would keep one processor busy while the others have nothing left to do.
+LONG = ("simulation", "faults", "hostile", "system")
 
 # The same examples in every run, however long a busy machine takes for one.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -58,6 +62,10 @@ def where(tmp_path: Path) -> Iterator[Path]:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[UNEXPECTED] = []
     config.pluginmanager.register(SkipWatch(config.stash[UNEXPECTED]), "skip-watch")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in LONG)
 
 
 class SkipWatch:

@@ -60,7 +60,7 @@ async def killed_under_load(directory: Path, victims: Victims, kills: int, seed:
                     await server.kill()
                 await asyncio.gather(*(server.start() for server in victims(servers)))
             await load.until(load.acknowledged + 1)
-            await until_drained(target)
+            await until_drained(target, in_flight=WORKERS)
             load.is_after_the_last_fault = True
             await load.until(load.acknowledged + ACKNOWLEDGED_BETWEEN)
         await until_drained(target)

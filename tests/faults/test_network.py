@@ -106,7 +106,7 @@ class Scene:
         async with asyncio.timeout(CONVERGED_WITHIN_S):
             async with asyncio.timeout(RECONNECTED_WITHIN_S):
                 await self.load.until_delivered()
-            await until_drained(self.target)
+            await until_drained(self.target, in_flight=WORKERS)
 
 
 @asynccontextmanager

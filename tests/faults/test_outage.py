@@ -43,7 +43,7 @@ def resident_bytes(server: Server) -> int:
 async def converged(servers: Pair, load: Load, within_s: float = CONVERGED_WITHIN_S) -> None:
     """And the load goes on without a fault."""
     async with asyncio.timeout(within_s):
-        await until_drained(target_of(servers.omen), within_s)
+        await until_drained(target_of(servers.omen), within_s, in_flight=WORKERS)
         await load.until_delivered(2 * WORKERS)  # it takes some answers until RiskCast is trusted to keep up again
     load.is_after_the_last_fault = True
     await load.until_delivered(2 * WORKERS)

@@ -101,7 +101,7 @@ async def killed_at_each(directory: Path, module: str, chance: Random) -> None:
             await server.start()
             assert await is_paused(servers)  # at the last of the points
             await resume(servers)
-            await until_drained(target_of(servers.omen))
+            await until_drained(target_of(servers.omen), in_flight=WORKERS)
             load.is_after_the_last_fault = True
             await load.until_delivered(2 * WORKERS)
         await until_drained(target_of(servers.omen))

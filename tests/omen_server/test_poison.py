@@ -82,6 +82,7 @@ async def test_many_records_that_end_every_stream_keep_no_other_from_riskcast_an
 ) -> None:
     monkeypatch.setattr(failing, "REST_MIN_S", 0.05)
     monkeypatch.setattr(failing, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(contact, "CALLS_PER_S_MAX", 50.0)
     port, taken, unbearable = closed_port(), Taken(), range(3, 40, 2)
     async with omen(tmp_path, port, breaker_open_s=0.2) as server:
         await server.to_ledger(*range(40))

@@ -193,25 +193,26 @@ def trusted(tmp_path: Path) -> Trust:
 def test_certificates_are_good_for_as_long_as_they_are(trusted: Trust) -> None:
     pair = trusted.issue("server", days=100)
     tls = ServerTls(pair.cert_file, pair.key_file, trusted.ca_file)
-    told(check_tls(tls, NOW), OK, "clients show certificates")
-    told(check_tls(tls, NOW + timedelta(days=90)), WARNING, f"{pair.cert_file} expires within 14 days")
-    told(check_tls(tls, NOW + timedelta(days=101)), FAILED, f"{pair.cert_file} is valid from")
-    told(check_tls(tls, NOW - timedelta(days=1)), FAILED, f"{pair.cert_file} is valid from")
-    told(check_tls(None, NOW), OK, "plaintext")
+    now = datetime.now(UTC)
+    told(check_tls(tls, now), OK, "clients show certificates")
+    told(check_tls(tls, now + timedelta(days=90)), WARNING, f"{pair.cert_file} expires within 14 days")
+    told(check_tls(tls, now + timedelta(days=101)), FAILED, f"{pair.cert_file} is valid from")
+    told(check_tls(tls, now - timedelta(days=1)), FAILED, f"{pair.cert_file} is valid from")
+    told(check_tls(None, now), OK, "plaintext")
 
 
 def test_an_authority_that_has_expired_fails(trusted: Trust) -> None:
     pair = trusted.issue("server", days=5000)
     tls = ServerTls(pair.cert_file, pair.key_file, trusted.ca_file)
-    told(check_tls(tls, NOW + timedelta(days=4000)), FAILED, f"{trusted.ca_file} is valid from")
+    told(check_tls(tls, datetime.now(UTC) + timedelta(days=4000)), FAILED, f"{trusted.ca_file} is valid from")
 
 
 def test_files_that_are_no_pair_fail(trusted: Trust) -> None:
-    one, other = trusted.issue("one"), trusted.issue("other")
-    told(check_tls(ServerTls(one.cert_file, other.key_file), NOW), FAILED, "is not the key of")
-    told(check_tls(ServerTls(one.key_file, one.key_file), NOW), FAILED, "no PEM certificate")
-    told(check_tls(ServerTls(one.cert_file, one.cert_file), NOW), FAILED, "no PEM private key")
-    told(check_tls(ServerTls(one.cert_file, trusted.directory / "gone"), NOW), FAILED, "gone: No such file")
+    one, other, now = trusted.issue("one"), trusted.issue("other"), datetime.now(UTC)
+    told(check_tls(ServerTls(one.cert_file, other.key_file), now), FAILED, "is not the key of")
+    told(check_tls(ServerTls(one.key_file, one.key_file), now), FAILED, "no PEM certificate")
+    told(check_tls(ServerTls(one.cert_file, one.cert_file), now), FAILED, "no PEM private key")
+    told(check_tls(ServerTls(one.cert_file, trusted.directory / "gone"), now), FAILED, "gone: No such file")
 
 
 async def ask(channel: grpc.aio.Channel) -> Seen:

@@ -18,7 +18,7 @@ from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from riskcast.v1.ingest_service_pb2_grpc import IngestServiceStub
 from serving.server import GRACE_S
 from tests.faults.history import flaws
-from tests.faults.load import Load, history_of, under_load, until_drained
+from tests.faults.load import WORKERS, Load, history_of, under_load, until_drained
 from tests.system.processes import Pair, Server, pair, spawned
 
 EXIT_S_MAX = 2.0
@@ -75,7 +75,7 @@ async def rest_of(call: Any) -> list[Any]:
 
 async def recovered(load: Load, target: str) -> None:
     """No fault is left, and the load goes on for a while."""
-    await until_drained(target)
+    await until_drained(target, in_flight=WORKERS)
     load.is_after_the_last_fault = True
     await load.until(load.acknowledged + 50)
 
