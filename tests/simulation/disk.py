@@ -36,12 +36,18 @@ class Disk:
         self.on_commit: Callable[[], None] = lambda: None
         self.calls_per_s = world.chance.choice(CALLS_PER_S)
         self._open: list[Connection] = []
+        self._is_cut_off = False
 
-    def cut(self) -> None:
-        """Nothing reaches the file any more from those who have it open; what they did not commit is gone."""
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Nothing reaches the file any more from those who have it open; what they did not commit is gone. A process
+        that is dying within, and would open it anew, cannot."""
+        self._is_cut_off = True
         for connection in self._open:
             connection.cut()
         self._open.clear()
+        yield
+        self._is_cut_off = False
 
     def connect(self, database: str, **options: Any) -> "Connection":
         connection = Connection(self, partial(self._connected, database, options))
@@ -49,7 +55,7 @@ class Disk:
         return connection
 
     def _connected(self, database: str, options: dict[str, Any]) -> sqlite3.Connection:
-        if self.world.happens(Fault.NOT_OPENED):
+        if self._is_cut_off or self.world.happens(Fault.NOT_OPENED):
             raise sqlite3.OperationalError("unable to open database file")
         connection: sqlite3.Connection = sqlite3.connect(database, **options)
         connection.create_function("julianday", 1, self._julianday)  # the database's clock is the world's

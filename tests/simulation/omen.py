@@ -291,14 +291,14 @@ class Omen:
     async def _let_die(self) -> None:
         """Until nothing of it runs any more."""
         self._up.clear()
-        self.database.cut()
         if self._maybe_ledger:
             cast("Flusher", self._maybe_ledger._flusher).kill()
         dying = [*self._calls, *([self._maybe_process] if self._maybe_process else [])]
-        while left := [task for task in dying if not task.done()]:
-            for task in left:
-                task.cancel()
-            await asyncio.wait(left, timeout=0.01)
+        with self.database.cut_off():
+            while left := [task for task in dying if not task.done()]:
+                for task in left:
+                    task.cancel()
+                await asyncio.wait(left, timeout=0.01)
         if self._maybe_ledger:
             self._maybe_ledger._house.lock.release()
             self._maybe_ledger = None

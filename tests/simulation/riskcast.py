@@ -62,12 +62,12 @@ class Riskcast:
         What is cancelled cleans up, into a file that is cut off and to clients that have heard of the end.
         """
         self._up.clear()
-        self.disk.cut()
         dying = [*self._calls, *([self._process] if self._process else [])]
-        while left := [task for task in dying if not task.done()]:
-            for task in left:
-                task.cancel()
-            await asyncio.wait(left, timeout=0.01)
+        with self.disk.cut_off():
+            while left := [task for task in dying if not task.done()]:
+                for task in left:
+                    task.cancel()
+                await asyncio.wait(left, timeout=0.01)
 
     async def _serve(self) -> None:
         try:
