@@ -44,7 +44,14 @@ def main() -> int:
     around = environment(given.rounds)
     # Never on a tmpfs, where syncing costs nothing: beside the checkout.
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
-        scale = Scale(Path(name), given.rounds, given.rows, given.restarted, 10.0 if given.quick else 60.0)
+        scale = Scale(
+            Path(name),
+            given.rounds,
+            given.rows,
+            given.restarted,
+            loaded_s=10.0 if given.quick else 60.0,
+            share=0.25 if given.quick else 1.0,
+        )
         figures = [figure for name in given.only for figure in FIGURES[name](scale)]
     is_reached = report(figures, around, RESULTS)
     draw(figures, RESULTS.with_suffix(".svg"))
@@ -56,7 +63,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", metavar="PART", help=f"of {', '.join(FIGURES)}; all by default")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="three rounds instead of seven, on a tenth of the rows")
+    size.add_argument("--quick", action="store_true", help="three short rounds instead of seven, a tenth of the rows")
     size.add_argument("--large", action="store_true", help="what grows with what is stored, on 10 million rows")
     parser.add_argument("--rounds", type=int, help="how often each is measured, at least 3")
     parser.add_argument("--rows", type=int, help="rows that RiskCast stores, and records of the ledger beside it")

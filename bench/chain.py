@@ -5,6 +5,7 @@ the server, against a bare grpc.aio server that does the same without any of it.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def figures(scale: Scale) -> list[Figure]:
         served(scale.folder / "bare-port") as bare,
         served(scale.folder / "guarded-port", keys.accepted_file) as guarded,
     ):
-        unary = measure(taking(guarded, calls, metadata), scale.rounds, taking(bare, calls, metadata))
-        stream = measure(taking(guarded, messages, metadata), scale.rounds, taking(bare, messages, metadata))
+        one_by_one, streamed = partial(calls, scale.of(CALLS)), partial(messages, scale.of(MESSAGES))
+        unary = measure(taking(guarded, one_by_one, metadata), scale.rounds, taking(bare, one_by_one, metadata))
+        stream = measure(taking(guarded, streamed, metadata), scale.rounds, taking(bare, streamed, metadata))
     settings = "processor time of the server; keys, scopes, metrics and JSON log lines to a file; uvloop on both sides"
     compared = "grpc.aio alone"
     return [
@@ -66,11 +68,11 @@ def taking(target: str, load: Load, metadata: Metadata) -> Workload:
     return lambda: serving.run(run())
 
 
-async def calls(channel: grpc.aio.Channel, metadata: Metadata) -> int:
+async def calls(count: int, channel: grpc.aio.Channel, metadata: Metadata) -> int:
     """As bytes: what is measured is the server."""
     encoded = request(0).SerializeToString()
     call: Any = channel.unary_unary(f"/{echo.SERVICE.full_name}/Emit")
-    left = iter(range(CALLS))
+    left = iter(range(count))
 
     async def caller() -> None:
         for _ in left:
@@ -79,16 +81,16 @@ async def calls(channel: grpc.aio.Channel, metadata: Metadata) -> int:
     async with asyncio.TaskGroup() as callers:
         for _ in range(IN_FLIGHT):
             callers.create_task(caller())
-    return CALLS
+    return count
 
 
-async def messages(channel: grpc.aio.Channel, metadata: Metadata) -> int:
+async def messages(count: int, channel: grpc.aio.Channel, metadata: Metadata) -> int:
     """One after the other on one stream."""
     events = [request(number).event for number in range(BATCH_ITEMS_MAX)]
     encoded = pb.EmitStreamRequest(events=events).SerializeToString()
     call: Any = channel.stream_stream(f"/{echo.SERVICE.full_name}/EmitStream")(metadata=metadata, timeout=TIMEOUT_S)
-    for _ in range(MESSAGES):
+    for _ in range(count):
         await call.write(encoded)
         await call.read()
     await call.done_writing()
-    return MESSAGES
+    return count

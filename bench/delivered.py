@@ -47,11 +47,11 @@ def figures(scale: Scale) -> list[Figure]:
         rates = _rates(scale, stack, both, echoing)
         per_s = statistics.median(rates.unary) * SHARE_OF_RATE
         taken_ms = measure(
-            Paced(both.omen.target, both.security, is_delivered, per_s, PACED_CALLS),
+            Paced(both.omen.target, both.security, is_delivered, per_s, scale.of(PACED_CALLS)),
             scale.rounds,
-            Paced(echoing, both.security, is_answer, per_s, PACED_CALLS),
+            Paced(echoing, both.security, is_answer, per_s, scale.of(PACED_CALLS)),
         )
-    return [*_unary_figures(rates, taken_ms, per_s), *_stream_figures(rates)]
+    return [*_unary_figures(scale, rates, taken_ms, per_s), *_stream_figures(scale, rates)]
 
 
 def _rates(scale: Scale, stack: ExitStack, both: Pair, echoing: str) -> Rates:
@@ -59,21 +59,22 @@ def _rates(scale: Scale, stack: ExitStack, both: Pair, echoing: str) -> Rates:
     address = stack.enter_context(jetstream(scale.folder / "jetstream"))
     of_omen = (both.omen.target, both.security, is_delivered)
     of_echo = (echoing, both.security, is_answer)
+    calls, messages = scale.of(CALLS), scale.of(MESSAGES)
     rounds = alternated(
         scale.rounds,
-        Emitting(*of_omen, CALLS),
-        Emitting(*of_echo, CALLS),
-        EmitStreaming(*of_omen, MESSAGES),
-        EmitStreaming(*of_echo, MESSAGES),
+        Emitting(*of_omen, calls),
+        Emitting(*of_echo, calls),
+        EmitStreaming(*of_omen, messages),
+        EmitStreaming(*of_echo, messages),
         RawSync(scale.folder, 2_000),
-        Publishing(address, CALLS),
-        Coalescing(database.url(database.new_database()), 10 * CALLS),
+        Publishing(address, calls),
+        Coalescing(database.url(database.new_database()), 10 * calls),
     )
     return Rates(*rounds)
 
 
-def _unary_figures(rates: Rates, taken_ms: Measured, per_s: float) -> list[Figure]:
-    name, settings = "Emit, unary, delivered, 64 in flight", f"{CALLS:,} events of about 700 bytes, {OURS}"
+def _unary_figures(scale: Scale, rates: Rates, taken_ms: Measured, per_s: float) -> list[Figure]:
+    name, settings = "Emit, unary, delivered, 64 in flight", f"{scale.of(CALLS):,} events of about 700 bytes, {OURS}"
     return [
         Figure(
             name,
@@ -94,7 +95,7 @@ def _unary_figures(rates: Rates, taken_ms: Measured, per_s: float) -> list[Figur
         Figure(
             f"Emit, unary, delivered, p99 at {per_s:,.0f}/s",
             "ms",
-            f"{PACED_CALLS:,} events that come at {SHARE_OF_RATE:.0%} of the rate above, timed from when each is due",
+            f"{scale.of(PACED_CALLS):,} events, {SHARE_OF_RATE:.0%} of the rate above, each timed from when it is due",
             taken_ms,
             compared_with="the echo at the same rate",
             at_most=5.0,
@@ -102,9 +103,9 @@ def _unary_figures(rates: Rates, taken_ms: Measured, per_s: float) -> list[Figur
     ]
 
 
-def _stream_figures(rates: Rates) -> list[Figure]:
+def _stream_figures(scale: Scale, rates: Rates) -> list[Figure]:
     name = "EmitStream, delivered, 256 a message"
-    settings = f"{MESSAGES} messages, 4 in flight, {OURS}"
+    settings = f"{scale.of(MESSAGES)} messages, 4 in flight, {OURS}"
     compared = [
         ("one write + fdatasync of 1 KiB each", rates.synced, 4.0),
         ("grpc.aio bidi echo of the same", rates.stream_echo, 0.25),

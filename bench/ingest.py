@@ -40,12 +40,13 @@ def figures(scale: Scale) -> list[Figure]:
 
 def _of_technology(scale: Scale, technology: Technology) -> Iterator[Figure]:
     ours, theirs, events = technology("ingest"), technology("inserts"), Events(datetime.now(UTC))
-    stored_before = range(FIRST_STORED_BEFORE, FIRST_STORED_BEFORE + STORED_BEFORE)
+    count = scale.of(STORED_BEFORE)
+    stored_before = range(FIRST_STORED_BEFORE, FIRST_STORED_BEFORE + count)
     serving.run(fill([ours, theirs], Feed(events).rows(stored_before)))
     inserting = Inserting(theirs, Feed(events), itertools.count())
     leaving = Inserting(theirs, Feed(events), repeating())
     settings = (
-        f"{RECORDS:,} records of about 800 bytes into {STORED_BEFORE:,} rows, {BATCH_RECORDS} a message, "
+        f"{RECORDS:,} records of about 800 bytes into {count:,} rows, {BATCH_RECORDS} a message, "
         f"{IN_FLIGHT} messages in flight, "
         f"2 processes, {ours.synced}; against 1 process, {BATCH_RECORDS} rows a transaction, the same sync"
     )

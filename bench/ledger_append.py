@@ -27,23 +27,25 @@ def figures(scale: Scale) -> list[Figure]:
 
 
 def throughput(scale: Scale) -> Figure:
+    ours, theirs = scale.of(20_000), scale.of(2_000)
     return Figure(
         "ledger append, 64 in flight",
         "records/s",
-        "20,000 payloads of 1 KiB, 1 process, one fdatasync a batch; against 2,000, one fdatasync each",
-        measure(Appending(scale.folder, 20_000), scale.rounds, RawSync(scale.folder, 2_000)),
+        f"{ours:,} payloads of 1 KiB, 1 process, one fdatasync a batch; against {theirs:,}, one fdatasync each",
+        measure(Appending(scale.folder, ours), scale.rounds, RawSync(scale.folder, theirs)),
         compared_with="write + fdatasync of the same",
         at_least=8.0,
     )
 
 
 def latency(scale: Scale) -> Figure:
-    with OneByOne(scale.folder, 1_000) as one_by_one:
+    count = scale.of(1_000)
+    with OneByOne(scale.folder, count) as one_by_one:
         return Figure(
             "ledger append, 1 in flight, p50",
             "µs",
-            "1,000 payloads of 1 KiB (frames of 1,072 bytes), 1 process, one fdatasync each, both sides",
-            measure(one_by_one, scale.rounds, RawOneByOne(scale.folder, 1_000)),
+            f"{count:,} payloads of 1 KiB (frames of 1,072 bytes), 1 process, one fdatasync each, both sides",
+            measure(one_by_one, scale.rounds, RawOneByOne(scale.folder, count)),
             compared_with="write + fdatasync of the same",
             at_most=2.0,
         )

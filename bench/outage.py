@@ -38,7 +38,7 @@ class Drained(NamedTuple):
 def figures(scale: Scale) -> list[Figure]:
     messages = max(scale.stored_rows // SHARE_OF_ROWS // BATCH_ITEMS_MAX, 1)
     with pair(scale.folder / "outage") as both:
-        streaming = EmitStreaming(both.omen.target, both.security, is_delivered, MESSAGES)
+        streaming = EmitStreaming(both.omen.target, both.security, is_delivered, scale.of(MESSAGES))
         [rounds] = alternated(scale.rounds, lambda: (streaming(), drained(both, messages)))
         live, outages = zip(*rounds, strict=True)
     settings = (

@@ -23,6 +23,11 @@ class Scale:
     stored_rows: int  # what RiskCast's store and the ledger beside it hold
     restarted_records: int
     loaded_s: float  # how long memory is watched under load
+    share: float = 1.0  # of the calls and messages of a round
+
+    def of(self, count: int) -> int:
+        """How many of so many calls are made."""
+        return round(count * self.share)
 
 
 @dataclass(frozen=True, slots=True)
