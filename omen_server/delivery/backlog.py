@@ -112,6 +112,12 @@ class Queue:
             return run
         return None
 
+    def maybe_first(self) -> tuple[bytes, int] | None:
+        """What is taken next."""
+        for unsent in self._segments.values():
+            return unsent.segment.segment_id, unsent.ranges[0][0]
+        return None
+
     def pick(self, segment_id: bytes, index: int) -> Run | None:
         """This record, wherever it stands; None when it is not here."""
         unsent = self._segments.get(segment_id)
@@ -171,6 +177,7 @@ class Backlog:
     What became durable since the hello has a queue of its own, and the two take turns, so that neither a long outage
     nor a flood of new records keeps the other waiting. Records in `asked_for`, (segment_id, index), are sent although
     they are settled: somebody still waits for an answer that was lost with the stream before, or had one sent again.
+    They count as new, so that a stream that ends every few seconds keeps nobody waiting for all that is old.
     Those in `apart` are sent when they are picked, and with no others.
     """
 
@@ -189,13 +196,18 @@ class Backlog:
         asked, kept_apart = by_segment(asked_for), by_segment(apart)
         for segment in sorted(segments, key=lambda segment: (segment.partition, segment.ordinal)):
             done = settled.get(segment.segment_id, NOTHING)
-            missing = Coverage.up_to(segment.record_count) - (done - asked.get(segment.segment_id, NOTHING))
+            wanted = asked.get(segment.segment_id, NOTHING)
+            missing = Coverage.up_to(segment.record_count) - (done - wanted)
             maybe_bytes = None if done.intervals else segment.byte_length
             here = missing & kept_apart.get(segment.segment_id, NOTHING)
             if here.intervals:
                 self._apart.merge(segment, here)
                 missing, maybe_bytes = missing - here, None
-            for first, last in (missing - segment.damaged).intervals:
+            missing -= segment.damaged
+            if (urgent := missing & wanted).intervals:
+                self._new.merge(segment, urgent)
+                missing, maybe_bytes = missing - urgent, None
+            for first, last in missing.intervals:
                 self._old.put(Run(segment, first, last), maybe_bytes)
                 maybe_bytes = None if maybe_bytes is None else 0
 
@@ -267,6 +279,10 @@ class Backlog:
                 self._composed.append((queue, run))
                 return run
         return None
+
+    def maybe_next(self) -> tuple[bytes, int] | None:
+        """The record that is taken next."""
+        return next((place for queue in self._turns if (place := queue.maybe_first())), None)
 
     def pick(self, segment_id: bytes, index: int) -> Run | None:
         """A record that is kept apart, for a message of its own; None when it needs no sending."""

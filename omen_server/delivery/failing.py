@@ -1,16 +1,20 @@
-"""Records that end every stream on which they are sent, kept apart so that no other waits for them. Pure.
+"""Records that end every stream on which they are sent, found and kept apart so that no other waits for them. Pure.
 
-A message that was the oldest without an answer when five streams in a row ended counts as failing. Its records are
-then sent one by one, when nothing else is under way: all but the one that RiskCast cannot bear are answered, and that
-one is tried again ever more rarely; soon at first, for a line that breaks looks the same. However many there are, in
-vain they take a tenth of the time together. `now` is a monotonic clock, in seconds.
+Those of a message that was the oldest without an answer when a stream ended are in doubt. They are sent again in ever
+smaller messages, with nothing behind them, so that most are answered, and the fifth attempt is at one record alone. If
+that ends the stream too, it counts as failing. It is then tried by itself, when nothing else is under way, ever more
+rarely; soon at first, for a line that breaks looks the same. However many there are, in vain they take a tenth of the
+time together. `now` is a monotonic clock, in seconds.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+
+from contract.limits import BATCH_ITEMS_MAX
 
 Place = tuple[bytes, int]  # segment_id, record index
 ATTEMPTS_MAX = 5
+IN_DOUBT_MAX = 4 * BATCH_ITEMS_MAX  # records; of more the oldest doubts are forgotten
 RETRY_FIRST_S = 1.0  # doubled each time, so that after an outage nobody waits much longer than it took
 RETRY_MAX_S = 60.0  # an attempt costs everybody a stream
 REST_MIN_S = 1.0  # between two of them that ended a stream, of whatever records
@@ -19,8 +23,8 @@ REST_FACTOR = 9.0  # of what the last one took
 
 class Failing:
     def __init__(self) -> None:
-        self._maybe_suspect: Place | None = None
-        self._attempts = 0
+        self._doubts: dict[Place, int] = {}  # streams that ended at a message with it
+        self._in_vain = 0  # streams that ended at records in doubt since any were answered
         self._due: dict[Place, float] = {}
         self._tried: dict[Place, int] = {}  # by itself, in vain
         self._trying_since = 0.0
@@ -31,40 +35,61 @@ class Failing:
         """Those that are to be sent by themselves."""
         return self._due.keys()
 
-    def broke(self, oldest: Sequence[Place], now: float) -> Sequence[Place]:
+    @property
+    def is_record_suspected(self) -> bool:
+        """Whether a stream that ended at records in doubt may be their fault, and not RiskCast's."""
+        return self._in_vain <= ATTEMPTS_MAX
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it is being found out which record it is."""
+        return bool(self._doubts)
+
+    def doubts(self, place: Place) -> int:
+        return self._doubts.get(place, 0)
+
+    def broke(self, oldest: Sequence[Place], now: float) -> bool:
         """A stream ended while this was the oldest message without an answer; empty when there was none.
 
-        Returns what counts as failing from now on.
+        Whether its only record counts as failing from now on.
         """
         if not oldest:
-            return ()
+            return False
         if oldest[0] in self._due:
             self._rests_until = now + max(REST_MIN_S, REST_FACTOR * (now - self._trying_since))
             tried = self._tried[oldest[0]] = self._tried.get(oldest[0], 0) + 1
             self._due[oldest[0]] = now + min(RETRY_FIRST_S * 2.0 ** min(tried - 1, 16), RETRY_MAX_S)
-            return ()
-        self._attempts = self._attempts + 1 if oldest[0] == self._maybe_suspect else 1
-        self._maybe_suspect = oldest[0]
-        if self._attempts < ATTEMPTS_MAX:
-            return ()
-        self._maybe_suspect = None
-        self._due |= dict.fromkeys(oldest, now)
-        return oldest
+            return False
+        self._in_vain += 1
+        for place in oldest:
+            self._doubts[place] = self._doubts.pop(place, 0) + 1
+        while len(self._doubts) > IN_DOUBT_MAX:
+            del self._doubts[next(iter(self._doubts))]
+        if len(oldest) > 1 or self._doubts[oldest[0]] < ATTEMPTS_MAX:
+            return False
+        del self._doubts[oldest[0]]
+        self._due[oldest[0]] = now
+        return True
+
+    def greeted(self, is_settled: Callable[[bytes, int], bool]) -> None:
+        """What RiskCast has settled by now was not at fault."""
+        self._doubts = {place: doubts for place, doubts in self._doubts.items() if not is_settled(*place)}
+        self._in_vain = self._in_vain if self._doubts else 0
 
     @property
     def is_watching(self) -> bool:
         """Whether it matters what RiskCast answers."""
-        return bool(self._due) or self._maybe_suspect is not None
+        return bool(self._due or self._doubts)
 
     def answered(self, places: Sequence[Place]) -> None:
-        """RiskCast can bear them. That it bears others says nothing of the suspect: they may come first every time."""
-        if self._maybe_suspect in places:
-            self._maybe_suspect = None
-        for place in places if self._due else ():
+        """RiskCast can bear them. That says nothing of others that are in doubt: these may come first every time."""
+        self._in_vain = 0
+        for place in places:
             self.forget(place)
 
     def forget(self, place: Place) -> None:
         """It needs no sending any more."""
+        self._doubts.pop(place, None)
         self._due.pop(place, None)
         self._tried.pop(place, None)
 
@@ -80,3 +105,8 @@ class Failing:
     def maybe_wait_s(self, now: float) -> float | None:
         """How long until one may be tried; None when there is none."""
         return max(0.0, min(self._due.values()) - now, self._rests_until - now) if self._due else None
+
+
+def records_max(doubts: int) -> int:
+    """Of a message with records that are so doubtful: 256, 64, 16, 4, 1."""
+    return max(1, BATCH_ITEMS_MAX >> 2 * doubts)

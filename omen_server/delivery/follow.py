@@ -199,23 +199,18 @@ class Delivery:
                 if not broken.holds:  # what people have to mend is no record's fault
                     broken.is_expected = sending.tries_failing and bool(stream.oldest)
                     self._note_failing(stream.oldest)
+                    # Who says when to come again, or nothing at all, has troubles of his own.
+                    blames_none = bool(stream.oldest) and not broken.retry_delay_s and not broken.is_silent
+                    broken.is_in_doubt = blames_none and self._failing.is_record_suspected
                 raise
             finally:
                 self._newest.clear()
                 self._pace.broken()
 
     def _note_failing(self, oldest: Sequence[Record]) -> None:
-        failing = self._failing.broke([place_of(record.position) for record in oldest], self._clock())
-        if failing:
-            first, last = oldest[0].position, oldest[-1].position
-            log.error(
-                "records_failing",
-                attempts=ATTEMPTS_MAX,
-                count=len(failing),
-                partition=first.partition,
-                first=first.sequence,
-                last=last.sequence,
-            )
+        if self._failing.broke([place_of(record.position) for record in oldest], self._clock()):
+            at = oldest[0].position
+            log.error("record_failing", attempts=ATTEMPTS_MAX, partition=at.partition, sequence=at.sequence)
 
     def _stream(self) -> RiskCastStream:
         return RiskCastStream(self._line, self._journal, self._contact.hello_timeout_s)
@@ -256,6 +251,7 @@ class Delivery:
         asked_for = (*self._waiting.awaited(), *self._letters.redriving)
         backlog = Backlog(self._segments.values(), settled, asked_for, self._failing.apart)
         self._maybe_backlog = backlog
+        self._failing.greeted(backlog.is_settled)
         self._contact.greeted(is_more_to_come=backlog.unsent_count > 0)
         self.phase = DeliveryPhase.DELIVERY_PHASE_FOLLOWING
         self._waiting.open()

@@ -10,7 +10,7 @@ from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX
 from ledger import Record
 from ledger.format import frame_bytes
 from omen_server.delivery.backlog import Backlog, Run
-from omen_server.delivery.failing import Failing
+from omen_server.delivery.failing import Failing, records_max
 from omen_server.delivery.newest import Newest
 from omen_server.delivery.pace import Pace
 from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, RiskCastStream
@@ -58,7 +58,8 @@ class Sending:
         """RiskCast commits one message after the other: one that is not full can as well gather until the answer to
         the one before, and costs both sides less."""
         if self._stream.is_waiting:
-            return not self.tries_failing and self._backlog.fills(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
+            is_one_by_one = self.tries_failing or self._failing.is_in_doubt
+            return not is_one_by_one and self._backlog.fills(BATCH_ITEMS_MAX, BATCH_BYTES_MAX)
         return self._backlog.unsent_count > 0 or self._failing.maybe_due(self._clock()) is not None
 
     async def _until_work(self) -> None:
@@ -86,16 +87,22 @@ class Sending:
         return await self._full_message()
 
     async def _full_message(self) -> list[Record]:
-        """As many runs as fit; nothing when none of them can be read."""
+        """As many runs as fit and are as doubtful as the first; nothing when none of them can be read."""
         records: list[Record] = []
-        room_bytes = MESSAGE_EVENT_BYTES_MAX
-        while room_bytes >= EVENT_BYTES_MAX and (run := self._backlog.take(BATCH_ITEMS_MAX - len(records))):
+        room_bytes, doubts = MESSAGE_EVENT_BYTES_MAX, self._next_doubts()
+        most = records_max(doubts)
+        while len(records) < most and room_bytes >= EVENT_BYTES_MAX and self._next_doubts() == doubts:
+            run = self._backlog.take(most - len(records))
+            if run is None:
+                break
             taken = await self._taken(run, room_bytes)
             records += taken
             room_bytes -= sum(len(record.payload) for record in taken)
-            if len(records) == BATCH_ITEMS_MAX:
-                break
         return records
+
+    def _next_doubts(self) -> int:
+        place = self._backlog.maybe_next()
+        return self._failing.doubts(place) if place else 0
 
     async def _taken(self, run: Run, room_bytes: int) -> list[Record]:
         """The records of the run taken last that fit; the others are given back, and what cannot be read left out."""

@@ -45,7 +45,8 @@ HOLDING_CODES = (
 class Disconnected(Exception):
     """The stream is over. `holds` when asking again soon cannot help; never sooner than `retry_delay_s`.
 
-    `is_expected` when a record was tried that has ended streams before: that says nothing of RiskCast.
+    `is_expected` when a record was tried that has ended streams before: that says nothing of RiskCast. `is_in_doubt`
+    while it is being found out whether a record is to blame.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Disconnected(Exception):
         self.detail = detail
         self.cause = cause
         self.is_expected = False
+        self.is_in_doubt = False
 
     @property
     def is_silent(self) -> bool:

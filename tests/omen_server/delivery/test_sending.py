@@ -55,8 +55,9 @@ class Scene:
         segment = Segment("2026-01-29", 1, SEGMENT_ID, record_count)
         places = [(SEGMENT_ID, index) for index in apart]
         failing = Failing()
-        for _ in range(ATTEMPTS_MAX):
-            failing.broke(places, 0.0)
+        for place in places:
+            for _ in range(ATTEMPTS_MAX):
+                failing.broke([place], 0.0)
         self.stream, self.work = FakeStream(), CountedEvent()
         self.backlog = Backlog([segment], {}, apart=failing.apart)
         stream = cast(RiskCastStream, self.stream)
