@@ -260,12 +260,20 @@ class Backlog:
 
     def ask_again(self, segment: Segment, indexes: Coverage) -> None:
         """Settled records are to be sent once more."""
-        under_way = [(run.first, run.last) for run in self._under_way() if run.segment is segment]
-        held = Coverage.spanning(under_way)
-        for queue in (self._old, self._new, self._apart):
-            held |= queue.coverage(segment.segment_id)
-        if (missing := indexes - held).intervals:
+        if (missing := indexes - self._held(segment)).intervals:
             self._new.merge(segment, missing)
+
+    def postpone(self, segment: Segment, indexes: Coverage) -> None:
+        """As `ask_again`, but they are sent after `resume` only."""
+        if (missing := indexes - self._held(segment)).intervals:
+            self._apart.merge(segment, missing)
+
+    def resume(self, segment_id: bytes, indexes: Coverage) -> None:
+        """Of what was postponed."""
+        for index in (index for first, last in indexes.intervals for index in range(first, last + 1)):
+            if run := self._apart.pick(segment_id, index):
+                self._apart.left(run.segment, 1, 0)
+                self._new.merge(run.segment, Coverage.of([index]))
 
     def forget(self, partition: str) -> None:
         """What it held was given up: nothing of it is sent any more."""
@@ -315,6 +323,12 @@ class Backlog:
     def answer(self) -> None:
         """The oldest message is settled."""
         self._sent.popleft()
+
+    def _held(self, segment: Segment) -> Coverage:
+        held = Coverage.spanning((run.first, run.last) for run in self._under_way() if run.segment is segment)
+        for queue in (self._old, self._new, self._apart):
+            held |= queue.coverage(segment.segment_id)
+        return held
 
     def _unsent_bytes(self) -> int:
         return self._old.byte_count + self._new.byte_count

@@ -80,7 +80,7 @@ class Contact:
         if broken.is_expected:
             return
         self.failures += 1
-        if broken.holds or broken.is_in_doubt:
+        if broken.holds or broken.is_in_doubt or broken.is_ours:
             return
         before = self._breaker.state
         self._breaker.failed(self._clock())

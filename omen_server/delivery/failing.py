@@ -24,7 +24,7 @@ REST_FACTOR = 9.0  # of what the last one took
 class Failing:
     def __init__(self) -> None:
         self._doubts: dict[Place, int] = {}  # streams that ended at a message with it
-        self._in_vain = 0  # streams that ended at records in doubt since any were answered
+        self._in_vain = 0  # streams that ended while one of several records was sought, since any were answered
         self._due: dict[Place, float] = {}
         self._tried: dict[Place, int] = {}  # by itself, in vain
         self._trying_since = 0.0
@@ -37,8 +37,8 @@ class Failing:
 
     @property
     def is_record_suspected(self) -> bool:
-        """Whether a stream that ended at records in doubt may be their fault, and not RiskCast's."""
-        return self._in_vain <= ATTEMPTS_MAX
+        """Whether that a stream ended says nothing of RiskCast yet: it may be one record of many that is at fault."""
+        return 0 < self._in_vain <= ATTEMPTS_MAX
 
     @property
     def is_in_doubt(self) -> bool:
@@ -60,7 +60,7 @@ class Failing:
             tried = self._tried[oldest[0]] = self._tried.get(oldest[0], 0) + 1
             self._due[oldest[0]] = now + min(RETRY_FIRST_S * 2.0 ** min(tried - 1, 16), RETRY_MAX_S)
             return False
-        self._in_vain += 1
+        self._in_vain += bool(self._in_vain or len(oldest) > 1)
         for place in oldest:
             self._doubts[place] = self._doubts.pop(place, 0) + 1
         while len(self._doubts) > IN_DOUBT_MAX:

@@ -18,7 +18,7 @@ import structlog
 
 from contract.coverage import Coverage, Interval
 from contract.errors import ContractError
-from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, HELLO_SEGMENTS_MAX
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from ledger import LedgerReader, Position, Record
 from ledger.format import frame_bytes
 from omen.v1 import signal_service_pb2 as signal_pb
@@ -33,7 +33,7 @@ from omen_server.delivery.newest import Newest
 from omen_server.delivery.pace import Pace
 from omen_server.delivery.sending import Sending
 from omen_server.delivery.settling import Result, Settling
-from omen_server.delivery.stream import READ_RETRY_S, Disconnected, RiskCastStream, Told
+from omen_server.delivery.stream import READ_RETRY_S, Disconnected, RiskCastStream, Told, in_hellos
 from omen_server.journal import Durable, Journal
 from omen_server.metrics import LEDGER, DeliveryMetrics
 from omen_server.pause import PauseSwitch
@@ -41,6 +41,7 @@ from omen_server.recent import RecentSignals
 from omen_server.waiting import WaitingRoom
 from serving.tasks import first_of
 
+REJECTED_PAGES_MAX = 100  # a million records; a RiskCast that has more to tell, or repeats itself, keeps none waiting
 BEHIND_S = 1.0  # whoever emits is not kept waiting for a backlog that takes longer
 
 log = structlog.get_logger(__name__)
@@ -176,6 +177,19 @@ class Delivery:
                 self._maybe_backlog.ask_again(segment, indexes)
         self._work.set()
 
+    def _postpone(self, backlog: Backlog, positions: Sequence[Position]) -> None:
+        """Others go on meanwhile: it is a disk of ours that refuses, not RiskCast."""
+        for segment_id, indexes in by_segment(map(place_of, positions)).items():
+            if segment := self._segments.get(segment_id):
+                backlog.postpone(segment, indexes)
+        if positions:
+            asyncio.get_running_loop().call_later(READ_RETRY_S, self._resume, backlog, positions)
+
+    def _resume(self, backlog: Backlog, positions: Sequence[Position]) -> None:
+        for segment_id, indexes in by_segment(map(place_of, positions)).items():
+            backlog.resume(segment_id, indexes)
+        self._work.set()
+
     async def _deliver(self) -> None:
         """Streams one after the other, with patience."""
         while True:
@@ -232,13 +246,24 @@ class Delivery:
                 await asyncio.sleep(min(broken.retry_delay_s, ASKED_FOR_MAX_S))
         return await self._asked((), next_rejected)
 
+    async def _further_rejected(self, next_rejected: str) -> list[Told]:
+        """Page by page, of what this ledger holds: partitions that were pruned are still told of."""
+        pages: list[Told] = []
+        while next_rejected:
+            if len(pages) == REJECTED_PAGES_MAX:
+                log.error("rejected_not_all_told", pages=len(pages))
+                break
+            page = await self._asked_patiently(next_rejected)
+            pages.append(Told({}, {id_: found for id_, found in page.rejected.items() if id_ in self._segments}))
+            next_rejected = page.next_rejected
+        return pages
+
     async def _greet(self, stream: RiskCastStream, told: list[Told], newest: Sequence[Segment]) -> Backlog:
         """Everything is compared each time: a RiskCast restored from an older copy shows there. Of most ledgers, whose
         segments all fit into one hello, nothing was `told` before."""
         all_told = [*told, await stream.hello(newest)]
         self._metrics.stream_opened()
-        while next_rejected := all_told[-1].next_rejected:
-            all_told.append(await self._asked_patiently(next_rejected))
+        all_told += await self._further_rejected(all_told[-1].next_rejected)
         rejected = all_rejected(all_told)
         self._settling.greeted(rejected)
         # A record is settled as rejected before it is a dead letter here, and delivery.db may be lost or old.
@@ -264,7 +289,7 @@ class Delivery:
             self._metrics.message()
             self._metrics.answered([result for _, result in results])
             try:
-                await self._settling.settle(results)
+                put_off = await self._settling.settle(results)
             except ContractError as error:  # the next hello shows what is still missing
                 # Not as long as an emit is told to wait: there are other records to deliver meanwhile.
                 delay_s = min(error.retry_delay_s or 0.0, READ_RETRY_S)
@@ -272,6 +297,7 @@ class Delivery:
             backlog.answer()
             if self._failing.is_watching:
                 self._failing.answered([place_of(record.position) for record, _ in results])
+            self._postpone(backlog, put_off)
             self._send_again(asked_meanwhile(self._letters, results))
             self._pace.answered(self._clock(), is_more_under_way=stream.is_waiting)
             self._work.set()
@@ -289,6 +315,10 @@ class Delivery:
             log.info("riskcast_stream_ended", reason=str(broken), detail=broken.detail)
             return
         self.last_error, self.last_error_at = str(broken), self._now()
+        if broken.is_ours:
+            log.warning("delivery_interrupted", error=str(broken), detail=broken.detail)
+            self._waiting.close(f"OMEN cannot deliver now: {broken}")
+            return
         if broken.holds or not self._waiting.is_closed:
             log.warning("riskcast_unreachable", error=str(broken), detail=broken.detail, held=broken.holds)
         self._waiting.close(f"RiskCast cannot be reached: {broken}")
@@ -353,12 +383,6 @@ def asked_meanwhile(letters: DeadLetters, results: Sequence[Result]) -> list[Pos
     if not letters.redriving:
         return []
     return [record.position for record, _ in results if place_of(record.position) in letters.redriving]
-
-
-def in_hellos(segments: Iterable[Segment]) -> list[list[Segment]]:
-    """In portions for one hello each; one at least, which may be empty."""
-    in_order = list(segments)
-    return [in_order[at : at + HELLO_SEGMENTS_MAX] for at in range(0, max(len(in_order), 1), HELLO_SEGMENTS_MAX)]
 
 
 def maybe_written_at(reader: LedgerReader, run: Run) -> int | None:

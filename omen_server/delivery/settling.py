@@ -8,7 +8,7 @@ import structlog
 from contract.coverage import Coverage
 from contract.errors import ContractError, timestamp
 from contract.limits import EVENT_BYTES_MAX
-from ledger import Record
+from ledger import Position, Record
 from omen.v1 import signal_service_pb2 as signal_pb
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server.appends import Append, Place, Request, place_of
@@ -23,6 +23,7 @@ from omen_server.waiting import WaitingRoom
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 
 REJECTIONS_IN_A_ROW_MAX = 100  # then it is not the signals that are wrong, but what makes or judges them
+PUT_OFF_MAX = 256  # refused records, a message of them: with more it is no use to go on
 
 STATUSES = {
     ingest_pb.RECORD_OUTCOME_STORED: signal_pb.EMISSION_STATUS_DELIVERED,
@@ -58,16 +59,19 @@ class Settling:
         self._is_in_ledger = is_in_ledger
         self._now = now
         self._rejected_before: Mapping[bytes, Coverage] = {}
+        self._put_off: set[Place] = set()
         self._rejections_in_a_row = 0
 
     def greeted(self, rejected: Mapping[bytes, Coverage]) -> None:
         """RiskCast's hello told what it had rejected by then, by segment."""
         self._rejected_before = rejected
+        self._put_off.clear()
 
-    async def settle(self, results: Sequence[Result]) -> None:
+    async def settle(self, results: Sequence[Result]) -> list[Position]:
         """Whoever waits for a record that was refused is told once what follows from that is durable here.
 
-        Raises ContractError when the ledger or delivery.db takes nothing: that record is to be asked about again.
+        Returns what is to be asked about again, because the ledger or delivery.db takes nothing now. Raises
+        ContractError when that has become much.
         """
         pause_because = self._count_rejections(results)
         refused: list[Result] = []
@@ -76,13 +80,33 @@ class Settling:
                 self._accept(record, result.ack_id, status)
             else:
                 refused.append((record, result))
-        if self._letters:  # mostly there are none
-            await self._letters.resolved(place_of(record.position) for record, result in results if is_taken(result))
-        if refused:
-            await self._refuse(refused)
+        try:
+            if self._letters:  # mostly there are none
+                taken = (record for record, result in results if is_taken(result))
+                await self._letters.resolved(place_of(record.position) for record in taken)
+            if refused:
+                await self._refuse(refused)
+        except ContractError as error:
+            return self._asked_again(results, error)
+        if self._put_off:
+            self._put_off.difference_update(place_of(record.position) for record, _ in results)
         if pause_because:
             log.error("delivery_paused", reason=pause_because)
             await self._pause.pause(pause_because, self._now())
+        return []
+
+    def _asked_again(self, results: Sequence[Result], error: ContractError) -> list[Position]:
+        again = [
+            record.position
+            for record, result in results
+            if not is_taken(result) or place_of(record.position) in self._letters
+        ]
+        if not self._put_off:
+            log.warning("refusals_put_off", error=str(error))
+        self._put_off.update(map(place_of, again))
+        if len(self._put_off) > PUT_OFF_MAX:
+            raise error
+        return again
 
     def _accept(self, record: Record, ack_id: str, status: "signal_pb.EmissionStatus.ValueType") -> None:
         place = place_of(record.position)
@@ -140,7 +164,7 @@ class Settling:
     def _count_rejections(self, results: Sequence[Result]) -> str:
         """Why delivery is to be paused, with the last reason; "" when it is not.
 
-        What was rejected before is only asked about again: redriven, or missed here. That tells nothing new.
+        What was rejected before is only asked about again: redriven, missed here, or put off. That tells nothing new.
         """
         pause_because = ""
         for record, result in results:
@@ -156,7 +180,8 @@ class Settling:
 
     def _was_rejected(self, place: Place) -> bool:
         segment_id, index = place
-        return place in self._letters or index in self._rejected_before.get(segment_id, NOTHING)
+        is_told = index in self._rejected_before.get(segment_id, NOTHING)
+        return is_told or place in self._letters or place in self._put_off
 
 
 def is_taken(result: ingest_pb.RecordResult) -> bool:

@@ -10,7 +10,7 @@ import grpc
 
 from contract.coverage import Coverage
 from contract.errors import ErrorDetails
-from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
+from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, HELLO_REJECTED_MAX, HELLO_SEGMENTS_MAX, ID_CHARS_MAX
 from ledger import Ledger, Record, SegmentCursor
 from omen.v1.ledger_record_pb2 import SegmentRanges
 from omen_server.delivery.backlog import Run, Segment
@@ -69,6 +69,11 @@ class Disconnected(Exception):
         self.is_in_doubt = False
 
     @property
+    def is_ours(self) -> bool:
+        """RiskCast has no part in it."""
+        return self.cause == LEDGER
+
+    @property
     def is_silent(self) -> bool:
         """Nothing was heard any more: the connection may be dead without saying so."""
         return self.cause in (NO_HELLO, NO_ANSWER)
@@ -120,6 +125,8 @@ class RiskCastStream:
         if response.WhichOneof("message") != "hello":
             raise Disconnected("RiskCast did not answer the hello with a hello")
         told = response.hello
+        if sum(len(each.ranges) for each in told.rejected) > HELLO_REJECTED_MAX:
+            raise Disconnected("RiskCast told of more rejected records than fit into a hello")
         try:
             return Told(coverages(told.settled), coverages(told.rejected), told.next_rejected_page_token)
         except ValueError as error:
@@ -176,6 +183,8 @@ class RiskCastStream:
             raise Disconnected(f"RiskCast gave {len(results)} outcomes for {len(records)} records")
         if any(result.outcome not in OUTCOMES for result in results):
             raise Disconnected("RiskCast gave an outcome that is not known here")
+        if any(len(result.ack_id) > ID_CHARS_MAX for result in results):
+            raise Disconnected("RiskCast gave an ack_id that is too long")
         self._window.release()
         return list(zip(records, results, strict=True))
 
@@ -228,6 +237,12 @@ class RiskCastStream:
         records = self._cursor[1].read(run.last - run.first + 1, bytes_max)
         # Stepping over what is damaged, it may have gone beyond the run.
         return [record for record in records if record.position.record_index <= run.last]
+
+
+def in_hellos(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """In portions for one hello each; one at least, which may be empty."""
+    in_order = list(segments)
+    return [in_order[at : at + HELLO_SEGMENTS_MAX] for at in range(0, max(len(in_order), 1), HELLO_SEGMENTS_MAX)]
 
 
 def coverages(told: Iterable[SegmentRanges]) -> dict[bytes, Coverage]:

@@ -17,7 +17,7 @@ from structlog.processors import format_exc_info
 from structlog.typing import EventDict
 
 from serving.telemetry.output import STDERR, Output, occupy_standard_descriptors
-from serving.telemetry.withheld import withhold_headers, without_secrets
+from serving.telemetry.withheld import withhold, without_secrets
 from serving.terminal import visible
 
 # A message of 256 records names them in 55 KiB at most. A longer line says too much in one of its texts.
@@ -44,7 +44,7 @@ def configure_logging() -> None:
     output = Output(STDERR, lambda count: render(__name__, "warning", {"event": "log_lines_lost", "count": count}))
     logging.basicConfig(level=logging.INFO, handlers=[ForeignLines(render, output)], force=True)
     logging.captureWarnings(True)
-    withhold_headers()
+    withhold()
 
     def line(logger: "Lines", level: str, event: EventDict) -> bytes:
         return render(logger.name, level, event)

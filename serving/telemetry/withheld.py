@@ -6,6 +6,7 @@ import re
 
 DECODER = "grpc._cython.cygrpc"
 SAID_OF_A_HEADER = "Invalid encoding on"
+SAID_OF_ONE_WHO_LEFT = "ExecuteBatchError raised in core"  # while the answer was written to him
 
 # They send spans with whatever OTEL_EXPORTER_OTLP_HEADERS holds, and quote settings, headers and a collector's answers.
 SENDERS = {"opentelemetry", "urllib3", "requests"}
@@ -24,12 +25,15 @@ TOLD = {
 HARMLESS = re.compile(r"[Ss]pans?|OTEL_[A-Z_]+")
 
 
-def withhold_headers() -> None:
+def withhold() -> None:
     """gRPC logs the value of each header that is no UTF-8, with a traceback: it may be a key, and anybody may send it.
 
-    The call has its own line. Of a path that is none, asyncio tells the rest; the line is `listener_replaced`.
+    The call has its own line. Of a path that is none, asyncio tells the rest; the line is `listener_replaced`. And it
+    logs whoever left before the answer, as an error with a traceback: anybody may do that too, and clients with a
+    deadline do.
     """
     logging.getLogger(DECODER).addFilter(tells_no_header)
+    logging.getLogger(DECODER).addFilter(tells_of_none_who_left)
     logging.getLogger(asyncio.__name__).addFilter(tells_no_header)
 
 
@@ -37,6 +41,10 @@ def tells_no_header(record: logging.LogRecord) -> bool:
     told = (record.msg, *(record.exc_info or ()))
     is_of_a_path = any(isinstance(each, UnicodeDecodeError) for each in told)
     return not (is_of_a_path or str(record.msg).startswith(SAID_OF_A_HEADER))
+
+
+def tells_of_none_who_left(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(SAID_OF_ONE_WHO_LEFT)
 
 
 def without_secrets(record: logging.LogRecord) -> logging.LogRecord:

@@ -12,7 +12,7 @@ from ledger import Record
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.delivery_service_pb2 import DELIVERY_PHASE_CONNECTING, DELIVERY_PHASE_FOLLOWING
 from omen.v1.signal_pb2 import Evidence
-from omen_server.delivery import follow
+from omen_server.delivery import stream
 from omen_server.delivery.stream import MESSAGES_IN_FLIGHT
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.ledger.faults import flip_byte, segment_of
@@ -60,7 +60,7 @@ async def test_the_hello_names_the_ledger_and_every_segment_with_its_count(tmp_p
 async def test_more_segments_than_a_hello_takes_are_asked_about_in_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "HELLO_SEGMENTS_MAX", 2)
+    monkeypatch.setattr(stream, "HELLO_SEGMENTS_MAX", 2)
     async with riskcast(tmp_path / "db") as store:
         for number in range(5):  # each start makes a segment of its own
             async with omen(tmp_path / "ledger", store.port) as server:

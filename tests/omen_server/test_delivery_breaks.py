@@ -12,6 +12,7 @@ import pytest
 import serving
 from contract.errors import ContractError, Reason
 from contract.identity import ack_id
+from contract.limits import HELLO_REJECTED_MAX
 from omen.v1.delivery_service_pb2 import (
     BREAKER_STATE_OPEN,
     DELIVERY_PHASE_FOLLOWING,
@@ -19,6 +20,7 @@ from omen.v1.delivery_service_pb2 import (
     PauseDeliveryRequest,
     ResumeDeliveryRequest,
 )
+from omen.v1.ledger_record_pb2 import IndexRange
 from omen_server.delivery.contact import HELD_RETRY_S
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.running import DELIVERED, DUPLICATE, LEDGER_ONLY, Omen, event, omen, seconds
@@ -68,6 +70,14 @@ async def gives_one_outcome_too_many(peer: Peer, requests: Requests) -> AsyncIte
     yield outcomes([stored(record) for record in [*batch, batch[0]]])
 
 
+async def tells_of_too_many_rejected(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+    await peer.next_hello(requests)
+    told = hello()
+    told.hello.rejected.add(segment_id=b"s" * 16, ranges=[IndexRange(first=1, last=1)] * (HELLO_REJECTED_MAX + 1))
+    yield told
+    await peer.next_batch(requests)
+
+
 BREAKS: dict[str, Script] = {
     "ends at the hello": ending(None, after=0),
     "ends after the hello": ending(None, after=1),
@@ -78,6 +88,10 @@ BREAKS: dict[str, Script] = {
     "answers the hello with a batch": answers_the_hello_with_a_batch,
     "gives one outcome too many": gives_one_outcome_too_many,
     "gives no outcome": answering(lambda record: ingest_pb.RecordResult()),
+    "gives an ack_id of a thousand characters": answering(
+        lambda record: ingest_pb.RecordResult(outcome=ingest_pb.RECORD_OUTCOME_STORED, ack_id="a" * 1000)
+    ),
+    "tells of more rejected records than it may": tells_of_too_many_rejected,
 }
 
 

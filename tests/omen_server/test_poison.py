@@ -18,7 +18,7 @@ from omen.v1.delivery_service_pb2 import BreakerState
 from omen.v1.signal_event_pb2 import SignalEvent
 from omen_server import emission
 from omen_server.appends import Append
-from omen_server.delivery import contact, failing, stream
+from omen_server.delivery import contact, failing, follow, stream
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.days import AGES_AGO, write_days
 from tests.omen_server.running import DELIVERED, LEDGER_ONLY, REJECTED, closed_port, event, omen, riskcast, seconds
@@ -117,6 +117,25 @@ async def test_many_records_that_end_every_stream_keep_no_other_from_riskcast_an
     said = capsys.readouterr().out
     assert "riskcast_breaker_opened" not in said
     assert "riskcast_unreachable" not in said, "it was not RiskCast's fault"
+
+
+async def test_a_riskcast_that_tells_of_rejected_records_without_end_is_listened_to_for_a_while_and_sent_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "REJECTED_PAGES_MAX", 3)
+
+    async def tells_of_more(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        page = hello()
+        page.hello.next_rejected_page_token = "again"
+        yield page
+        yield outcomes([stored(record) for record in await peer.next_batch(requests)])
+
+    async with peer_of(tells_of_more) as peer, omen(tmp_path, peer.port) as server:
+        emission = await server.emit(event(1), delivery_timeout=seconds(10))
+    assert emission.status == DELIVERED
+    assert len(peer.hellos) == 1 + follow.REJECTED_PAGES_MAX
+    assert "rejected_not_all_told" in capsys.readouterr().out
 
 
 async def test_pages_of_what_was_rejected_are_calls_too_and_come_no_faster(tmp_path: Path) -> None:

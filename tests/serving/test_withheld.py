@@ -102,3 +102,15 @@ def test_what_a_collector_is_sent_is_in_no_line_and_the_line_says_what_was_withh
 
 def test_arguments_that_do_not_fit_withhold_the_whole_text(lines: dict[str, list[dict[str, Any]]]) -> None:
     assert [line["event"] for line in lines["a text that is not known"]] == ["[withheld]"] * 3
+
+
+def test_who_left_before_the_answer_is_no_error_and_what_else_grpc_says_is_told() -> None:
+    source = """
+serving.configure_logging()
+said = logging.getLogger("grpc._cython.cygrpc")
+said.error("ExecuteBatchError raised in core by servicer method [%s]", "/omen.v1.SignalService/Emit")
+said.error("something else")
+"""
+    with child(source) as process:
+        _, err = process.communicate(timeout=30)
+    assert [json.loads(line)["event"] for line in err.splitlines()] == ["something else"]

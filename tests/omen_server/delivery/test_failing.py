@@ -73,6 +73,24 @@ def test_what_is_answered_before_it_on_every_stream_does_not_hide_it() -> None:
     assert [*failing.apart] == [place(1)]
 
 
+def test_five_streams_may_end_until_it_is_riskcasts_fault_and_again_five_after_an_answer() -> None:
+    failing = Failing()
+    for _ in range(2):
+        suspected = []
+        for _ in range(ATTEMPTS_MAX + 2):
+            failing.broke([place(1), place(2)], 0.0)
+            suspected.append(failing.is_record_suspected)
+        assert suspected == [True] * ATTEMPTS_MAX + [False] * 2
+        failing.answered([place(9)])
+        assert not failing.is_record_suspected
+
+
+def test_of_one_record_alone_nobody_knows_whether_it_is_at_fault() -> None:
+    failing = Failing()
+    failing.broke([place(1)], 0.0)
+    assert not failing.is_record_suspected
+
+
 def test_a_stream_that_ends_with_nothing_under_way_says_nothing() -> None:
     failing = Failing()
     assert not failing.broke([], 0.0)
