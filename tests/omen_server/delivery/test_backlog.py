@@ -40,6 +40,33 @@ def test_what_is_awaited_is_sent_although_it_is_settled_unless_it_is_damaged() -
     assert backlog.take(10) is None
 
 
+def test_what_is_awaited_goes_before_all_that_is_old() -> None:
+    old, new = (Segment(f"2026-01-{day}", 1, SEGMENT_IDS[day - 29], 6) for day in (29, 30))
+    backlog = Backlog([old, new], {}, [(SEGMENT_IDS[1], 5)])
+    taken = []
+    while place := backlog.maybe_next():
+        run = backlog.take(10)
+        assert run
+        assert place == (run.segment.segment_id, run.first)
+        backlog.keep(run.last, 100)
+        taken.append(run)
+    assert taken == [Run(new, 5, 5), Run(old, 1, 6), Run(new, 1, 4), Run(new, 6, 6)]
+
+
+def test_what_is_postponed_is_not_settled_and_is_sent_once_it_is_resumed() -> None:
+    segment = Segment("2026-01-29", 1, SEGMENT_IDS[0], 6, byte_length=600)
+    backlog = Backlog([segment], {SEGMENT_IDS[0]: Coverage.up_to(6)})
+    backlog.postpone(segment, Coverage.of([2, 3]))
+    assert (backlog.record_count, backlog.byte_count, backlog.take(10)) == (2, 200, None)
+    assert not backlog.is_settled(SEGMENT_IDS[0], 2)
+    backlog.resume(SEGMENT_IDS[0], Coverage.of([2, 3, 4]))
+    assert backlog.take(10) == Run(segment, 2, 3)
+    backlog.keep(3, 200)
+    backlog.send()
+    backlog.answer()
+    assert (backlog.record_count, backlog.byte_count) == (0, 0)
+
+
 def test_new_and_old_records_take_turns_and_fill_what_the_other_leaves() -> None:
     old = Segment("2026-01-29", 1, SEGMENT_IDS[0], 5)
     new = Segment("2026-01-30", 1, SEGMENT_IDS[1], 3)

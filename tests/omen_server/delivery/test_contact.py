@@ -10,7 +10,7 @@ from omen_server.delivery.breaker import Breaker
 from omen_server.delivery.contact import Contact
 from omen_server.delivery.retry import RetryPolicy
 from omen_server.delivery.stream import HELLO_TIMEOUT_MAX_S, HELLO_TIMEOUT_S, Disconnected
-from omen_server.metrics import NO_ANSWER, NO_HELLO, DeliveryMetrics
+from omen_server.metrics import LEDGER, NO_ANSWER, NO_HELLO, DeliveryMetrics
 
 
 class FakeLine:
@@ -47,6 +47,15 @@ def contact_of(line: FakeLine, open_s: float = 3600.0) -> Contact:
 def fail(made: Contact, times: int, **broken: Any) -> None:
     for _ in range(times):
         made.failed(Disconnected("no", **broken))
+
+
+async def test_what_is_omens_own_fault_or_may_be_a_records_opens_no_breaker_and_is_waited_for_all_the_same() -> None:
+    made, in_doubt = contact_of(FakeLine()), Disconnected("a message was not answered")
+    in_doubt.is_in_doubt = True
+    fail(made, 10, cause=LEDGER)
+    for _ in range(10):
+        made.failed(in_doubt)
+    assert (made.breaker_state, made.failures) == (BREAKER_STATE_CLOSED, 20)
 
 
 async def test_five_failures_open_the_breaker_and_a_connection_made_anew_lets_the_next_call_through() -> None:

@@ -102,6 +102,19 @@ async def test_what_is_failing_is_sent_by_itself_and_nothing_beside_it_however_m
         assert len(scene.stream.sent[4]) == BATCH_ITEMS_MAX - 2  # and on as usual
 
 
+async def test_while_some_are_in_doubt_one_message_is_under_way_and_has_only_as_many_of_what_is_as_doubtful() -> None:
+    scene = Scene(3 * BATCH_ITEMS_MAX, apart=())
+    scene.failing.broke([(SEGMENT_ID, index) for index in range(1, 70)], 0.0)
+    with scene.running():
+        for message_count in (1, 2):
+            await turns()
+            assert len(scene.stream.sent) == message_count
+            scene.answer()
+        await turns()
+    sent = [(message[0], message[-1]) for message in scene.stream.sent]
+    assert sent == [(1, 64), (65, 128), (129, 384), (385, 640)]
+
+
 async def test_while_an_answer_is_to_come_nothing_wakes_it_up_for_what_is_failing() -> None:
     scene = Scene(2, apart=(1, 2))
     with scene.running():
