@@ -61,10 +61,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         raise pytest.UsageError(f"{table} has no mutant {name!r}, only {sorted(mutants)}")
     edits = mutants[name]
     assert not sys.modules.keys() & {module for module, _, _ in edits}
-    sys.meta_path.insert(0, Mutated({module: _edited(module, edits) for module, _, _ in edits}))
+    sys.meta_path.insert(0, Mutated({module: edited(module, edits) for module, _, _ in edits}))
 
 
-def _edited(module: str, edits: Sequence[Edit]) -> str:
+def edited(module: str, edits: Sequence[Edit]) -> str:
+    """The text of the module with those of the edits that are its own."""
     text = _path_of(module).read_text("utf-8")
     for name, old, new in edits:
         if name == module:

@@ -8,6 +8,7 @@ CONTACT = "omen_server.delivery.contact"
 EMISSION = "omen_server.emission"
 FOLLOW = "omen_server.delivery.follow"
 NEWEST = "omen_server.delivery.newest"
+SENDING = "omen_server.delivery.sending"
 SETTLING = "omen_server.delivery.settling"
 STREAM = "omen_server.delivery.stream"
 APPENDS = "omen_server.appends"
@@ -30,8 +31,7 @@ MUTANTS: Mutants = {
                  "        backlog = Backlog(self._segments.values(), settled, "),
     ),
     "sent again from memory alone": (
-        (FOLLOW, "            read = self._newest.take(run, room_bytes) or await self._read(stream, run, room_bytes)\n",
-                 "            read = self._newest.take(run, room_bytes)\n"),
+        (SENDING, "            records = await self._stream.read(run, room_bytes)\n", ""),
     ),
     "in-flight records forgotten on a break": (  # what was sent is taken for settled in the next hello
         (FOLLOW, "        backlog = Backlog(self._segments.values(), settled, ",
@@ -81,7 +81,7 @@ MUTANTS: Mutants = {
         (STREAM, "        records = self._in_flight.popleft()\n", "        records = self._in_flight.pop()\n"),
     ),
     "what cannot be read taken again for ever": (
-        (BACKLOG, "        queue, run = self._composed.pop()\n        queue.left(run.segment, 0)\n",
+        (BACKLOG, "        queue, run = self._composed.pop()\n        queue.left(run.segment, run.count, 0)\n",
                   "        queue, run = self._composed.pop()\n        queue.give_back(run)\n"),
     ),
     "silence waited out": (

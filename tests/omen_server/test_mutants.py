@@ -42,6 +42,9 @@ KILLED_BY: dict[str, Sequence[str]] = {
     "dead letter not written": [
         "test_dead_letter_service.py::test_rejected_listed_redriven_in_vain_and_once_more_it_is_stored_and_gone"
     ],
+    "sent again from memory alone": [
+        "test_delivery.py::test_what_was_in_the_ledger_before_the_start_is_delivered_in_order"
+    ],
     "breaker never open": [
         "delivery/test_breaker.py::test_only_a_failure_too_many_opens_it_and_only_the_connection_or_time_half_opens_it"
     ],
@@ -49,9 +52,6 @@ KILLED_BY: dict[str, Sequence[str]] = {
 # Each waits in vain until its deadline, for some twenty seconds: too long for every run.
 SLOWLY_KILLED_BY: dict[str, Sequence[str]] = {
     "nothing of an older process sent": [
-        "test_delivery.py::test_what_was_in_the_ledger_before_the_start_is_delivered_in_order"
-    ],
-    "sent again from memory alone": [
         "test_delivery.py::test_what_was_in_the_ledger_before_the_start_is_delivered_in_order"
     ],
     "in-flight records forgotten on a break": [
