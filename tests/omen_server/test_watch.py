@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -15,9 +16,10 @@ import serving
 from contract.errors import ContractError, ErrorDetails, Reason
 from omen.v1 import signal_service_pb2 as pb
 from omen.v1.signal_service_pb2_grpc import SignalServiceStub
-from omen_server.reading.watching import taken_in_time, too_slow
+from omen_server.reading.watching import TAKEN_WITHIN_S, taken_in_time, too_slow
 from serving.security import PLAIN
 from tests.omen_server.running import DEADLINE_S, Omen, closed_port, event, omen, riskcast
+from tests.simulation import clockwork
 
 LARGE_COUNT = 60  # of 200 KB: more than a connection takes for a client that does not read
 
@@ -101,7 +103,7 @@ async def test_a_cursor_that_is_none_is_refused(tmp_path: Path) -> None:
 async def test_whoever_stops_reading_is_cut_off_by_name_and_goes_on_by_cursor_and_nobody_else_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omen_server.reading.watching.TAKEN_WITHIN_S", 0.5)
+    monkeypatch.setattr("omen_server.reading.watching.TAKEN_WITHIN_S", 2.0)
     async with omen(tmp_path, closed_port()) as server:
         idle, reading = watch(server), watch(server)
         cursor = (await idle.read()).cursor
@@ -132,11 +134,16 @@ async def numbers(count: int) -> AsyncGenerator[int, None]:
         yield number
 
 
-async def test_patience_is_per_message_and_ends_with_the_refusal() -> None:
+def test_patience_is_per_message_and_ends_with_the_refusal() -> None:
+    """On a clock that stands still while anybody works: however slow the machine is, nobody's patience ends by that."""
+    clockwork.run(take_each_in_time_and_then_one_too_late, Random(0))
+
+
+async def take_each_in_time_and_then_one_too_late() -> None:
     taken = []
-    async with aclosing(taken_in_time(numbers(5), 0.2, too_slow)) as messages:
+    async with aclosing(taken_in_time(numbers(5), TAKEN_WITHIN_S, too_slow)) as messages:
         async for number in messages:
-            await asyncio.sleep(0.06)  # 0.3 s in all
+            await asyncio.sleep(0.9 * TAKEN_WITHIN_S)
             taken.append(number)
     assert taken == list(range(5))
     with pytest.raises(ContractError) as caught:
@@ -148,6 +155,6 @@ async def test_patience_is_per_message_and_ends_with_the_refusal() -> None:
 
 
 async def take_one_and_no_more() -> None:
-    async with aclosing(taken_in_time(numbers(5), 0.05, too_slow)) as messages:
+    async with aclosing(taken_in_time(numbers(5), TAKEN_WITHIN_S, too_slow)) as messages:
         async for _ in messages:
-            await asyncio.Event().wait()
+            await asyncio.sleep(1.1 * TAKEN_WITHIN_S)
