@@ -1,6 +1,7 @@
 """What whoever emits is told when RiskCast is slow, silent, broken, or refuses everything; and what it costs."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ from tests.omen_server.running import (
     seconds,
 )
 from tests.omen_server.scripted_riskcast import (
+    Peer,
+    Requests,
     answering,
     ending,
     hanging,
@@ -122,8 +125,13 @@ async def test_a_flood_of_new_records_does_not_keep_an_old_backlog_waiting(tmp_p
 async def test_a_riskcast_that_falls_silent_is_given_up_with_its_connection_and_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def answers(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 60.0)  # from now on nothing but silence is given up
+        async for response in answering()(peer, requests):
+            yield response
+
     monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 0.3)
-    async with peer_of(hanging, answering()) as peer, omen(tmp_path, peer.port) as server:
+    async with peer_of(hanging, answers) as peer, omen(tmp_path, peer.port) as server:
         emission = await server.emit(event(1), delivery_timeout=seconds(10))
         if emission.status == LEDGER_ONLY:
             await server.until_drained()
@@ -131,17 +139,6 @@ async def test_a_riskcast_that_falls_silent_is_given_up_with_its_connection_and_
         assert len(peer.streams_opened_at) == 2
         assert len({*peer.clients}) == 2
     assert state.phase == DELIVERY_PHASE_FOLLOWING
-
-
-async def test_a_stream_on_which_nothing_is_asked_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "ANSWER_TIMEOUT_S", 0.05)
-    async with peer_of(answering()) as peer, omen(tmp_path, peer.port) as server:
-        await server.emit(event(1))
-        rested = asyncio.get_running_loop().time() + 0.3
-        while asyncio.get_running_loop().time() < rested:
-            await server.state()
-        await server.emit(event(2))
-        assert len(peer.streams_opened_at) == 1
 
 
 async def test_with_the_breaker_open_emit_is_ledger_only_at_once_and_riskcast_is_left_alone(tmp_path: Path) -> None:
