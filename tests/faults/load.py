@@ -58,6 +58,11 @@ class Load:
         async with asyncio.timeout(DEADLINE_S), self._changed:
             await self._changed.wait_for(lambda: self.delivered >= goal)
 
+    def new_since(self, index: int) -> list[Attempt]:
+        """Attempts that repeat none of before; a repeat may be told what RiskCast said then."""
+        known = {attempt.signal_id for attempt in self.attempts[:index]}
+        return [attempt for attempt in self.attempts[index:] if attempt.signal_id not in known]
+
     async def work(self, target: str) -> None:
         """One client with a connection of its own."""
         async with serving.channel(target) as channel:

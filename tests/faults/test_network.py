@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from omen.v1.delivery_service_pb2 import DeliveryPhase
-from tests.faults.history import Attempt, Told, flaws
+from tests.faults.history import Told, flaws
 from tests.faults.load import Load, history_of, under_load, until_drained
 from tests.faults.proxy import BOTH, End, Fault, Proxy, proxy
 from tests.omen_server.running import Omen, omen, riskcast
@@ -81,11 +81,6 @@ class Scene:
             while (await self.omen.state()).phase == DeliveryPhase.DELIVERY_PHASE_FOLLOWING:
                 await self.load.until(self.load.acknowledged + 1)
 
-    def new_since(self, index: int) -> list[Attempt]:
-        """Attempts that repeat none of before; a repeat may be told what RiskCast said then."""
-        known = {attempt.signal_id for attempt in self.load.attempts[:index]}
-        return [attempt for attempt in self.load.attempts[index:] if attempt.signal_id not in known]
-
     @asynccontextmanager
     async def no_storm(self) -> AsyncIterator[None]:
         """RiskCast is not stormed within the block."""
@@ -138,7 +133,7 @@ async def test_when_nothing_gets_through_emits_are_ledger_only_and_soon_after_it
         async with acted.no_storm():
             before = len(acted.load.attempts) + WORKERS  # those under way may have been answered just in time
             await acted.load.until(acted.load.acknowledged + MEANWHILE)
-        assert {attempt.ack_id for attempt in acted.new_since(before)} == {""}
+        assert {attempt.ack_id for attempt in acted.load.new_since(before)} == {""}
         await acted.healed()
 
 
