@@ -1,7 +1,10 @@
 """Two events share the first 48 bits of their digests: both are stored, the second under 32 digits."""
 
+import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from contract.identity import ack_id, identity_of_event
@@ -9,8 +12,14 @@ from omen.v1 import signal_service_pb2 as pb
 from omen.v1.ledger_record_pb2 import LedgerRecord
 from omen.v1.signal_event_pb2 import SignalEvent
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
-from tests.omen_server.running import DELIVERED, DUPLICATE, REJECTED, event, omen, riskcast
-from tests.omen_server.scripted_riskcast import answering, ending, peer_of, stored
+from tests.ledger.faults import FaultyDisk
+from tests.omen_server.days import DAY, write_days
+from tests.omen_server.letters import NO, redrive
+from tests.omen_server.running import DELIVERED, DUPLICATE, LEDGER_ONLY, REJECTED, event, omen, riskcast, seconds
+from tests.omen_server.scripted_riskcast import Peer, Requests, answering, ending, hello, outcomes, peer_of, stored
+from tests.omen_server.test_dead_letter_service import until_listed
+from tests.omen_server.test_ledger_failures import OpenedWith
+from tests.omen_server.test_ledger_failures import opened_with as opened_with
 
 # Found by a search over 2^24 hashes: under these, and the ids of `colliding`, two digests begin with the same 48 bits.
 COLLIDING_HASHES = [f"sha256:{'0' * 52}{end}" for end in ("7b94b6bfffcd", "f98d6039a818")]
@@ -57,6 +66,68 @@ async def test_a_conflict_under_a_wide_id_is_answered_rejected_with_its_reason(t
         await server.until_drained()
     assert (emission.status, emission.rejection) == (REJECTED, CONFLICT.error)
     assert len(peer.records) == 2
+
+
+async def test_conflicts_of_a_day_that_takes_no_more_records_are_emitted_again_today(tmp_path: Path) -> None:
+    write_days(tmp_path, count=2)
+    began = datetime.now(UTC)
+    async with peer_of(answering(judge)) as peer, omen(tmp_path, peer.port) as server:
+        await peer.until(lambda peer: len(peer.records) == 4)
+        await server.until_drained()
+        held = await server.records()
+    emitted = [SignalEvent.FromString(record.event) for record in held]
+    assert [record.position.partition for record in held[:2]] == [DAY, DAY]
+    assert [each.signal_id for each in emitted[2:]] == [
+        identity_of_event(each).signal_id_of(32) for each in emitted[:2]
+    ]
+    for record, each in zip(held[2:], emitted[2:], strict=True):
+        emitted_at = each.emitted_at.ToDatetime(UTC)
+        assert emitted_at >= began
+        assert record.position.partition == emitted_at.date().isoformat()
+
+
+async def test_whoever_waits_for_a_conflict_that_the_ledger_does_not_take_again_yet_is_told_ledger_only(
+    tmp_path: Path, opened_with: OpenedWith
+) -> None:
+    disk, may_answer = FaultyDisk(), asyncio.Event()
+    opened_with(disk, free_bytes_min=1 << 20)
+
+    async def answers_then(peer: Peer, requests: Requests) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
+        await peer.next_hello(requests)
+        yield hello()
+        batch = await peer.next_batch(requests)
+        await may_answer.wait()
+        yield outcomes([judge(record) for record in batch])
+
+    async with peer_of(answers_then, answering(judge)) as peer, omen(tmp_path, peer.port) as server:
+        emitting = asyncio.create_task(server.emit(event(1), delivery_timeout=seconds(60)))
+        await peer.until(lambda peer: len(peer.records) == 1)
+        disk.free = 1000
+        may_answer.set()
+        emission = await emitting
+        disk.free = 1 << 30
+        await peer.until(lambda peer: peer.ids[-1] == identity_of_event(event(1)).signal_id_of(32))
+        await server.until_drained()
+        first, _ = await server.records()
+    assert (emission.status, emission.position) == (LEDGER_ONLY, first.position)
+    assert emission.signal_id == SignalEvent.FromString(first.event).signal_id
+    assert emission.ledger_only_reason == "another signal has its id, and it is to be emitted again: LEDGER_FULL"
+
+
+async def test_a_dead_letter_that_meets_a_conflict_when_it_is_sent_again_is_none_any_more(tmp_path: Path) -> None:
+    verdicts = iter([NO])
+    async with (
+        peer_of(answering(lambda record: next(verdicts, None) or judge(record))) as peer,
+        omen(tmp_path, peer.port) as server,
+    ):
+        assert (await server.emit(event(1))).status == REJECTED
+        assert await redrive(server, reason="INVALID_SIGNAL") == 1
+        await until_listed(server)
+        await server.until_drained()
+        assert len(await server.records()) == 2
+    first, again, wide = peer.ids
+    assert first == again
+    assert wide == identity_of_event(event(1)).signal_id_of(32)
 
 
 async def test_with_a_real_riskcast_the_second_of_two_colliding_events_is_stored_beside_the_first(
