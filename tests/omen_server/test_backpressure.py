@@ -15,6 +15,7 @@ from omen.v1.delivery_service_pb2 import (
     BREAKER_STATE_OPEN,
     DELIVERY_PHASE_FOLLOWING,
     DELIVERY_PHASE_PAUSED,
+    PauseDeliveryRequest,
     ResumeDeliveryRequest,
 )
 from omen_server.delivery import newest, stream
@@ -218,6 +219,22 @@ async def test_the_state_tells_what_waits_its_bytes_and_since_when(tmp_path: Pat
     assert state.backlog_bytes == sum(frame_bytes(len(record.event)) for record in held)
     ages = [each.oldest_unsettled_age.ToTimedelta().total_seconds() for each in (state, later)]
     assert 0 < ages[0] < ages[1] < 20
+
+
+async def test_the_bytes_of_what_came_while_delivery_was_paused_are_told_to_the_byte(
+    tmp_path: Path, patient: None
+) -> None:
+    """Of a segment that was begun since the start, most of it in a message and the rest still to be sent."""
+    count = BATCH_ITEMS_MAX + 50
+    async with peer_of(hanging) as peer, omen(tmp_path, peer.port) as server:
+        await server.delivery.PauseDelivery(PauseDeliveryRequest(reason="a look at it"))
+        await asyncio.gather(*map(server.to_ledger, range(count)))
+        await server.delivery.ResumeDelivery(ResumeDeliveryRequest())
+        await peer.until(lambda peer: len(peer.records) == BATCH_ITEMS_MAX)
+        state = await server.state()
+        held = await server.records()
+    assert state.backlog_record_count == count
+    assert state.backlog_bytes == sum(frame_bytes(len(record.event)) for record in held)
 
 
 async def test_the_age_is_that_of_the_oldest_while_a_backlog_drains(tmp_path: Path, patient: None) -> None:
