@@ -218,3 +218,23 @@ def test_a_stream_that_is_cut_leaves_its_batches_committed(database: Database) -
                 assert again.outcome == RECORD_OUTCOME_STORED
 
     asyncio.run(scenario())
+
+
+def test_a_queue_of_too_many_bytes_is_refused_too_and_takes_as_many_again_once_they_are_committed(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [good("s1", None), good("s2", None)]
+    monkeypatch.setattr("riskcast_server.committer.QUEUE_BYTES_MAX", sum(len(entry.event) for entry in few))
+
+    async def scenario() -> None:
+        async with open_store(sqlite_database.url) as store, committing(store, utc_now) as committer:
+            taken = [committer.submit([entry]) for entry in few]
+            with pytest.raises(ContractError) as caught:
+                committer.submit([good("late", None)])
+            assert caught.value.reason == "QUEUE_FULL"
+            assert caught.value.retry_delay_s
+            await asyncio.gather(*taken)
+            assert await store.maybe_signal("late") is None
+            await committer.submit([good("s3", None), good("s4", None)])
+
+    asyncio.run(scenario())
