@@ -10,7 +10,7 @@ from contract.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, EVENT_BYTES_MAX
 from ledger import Record
 from ledger.format import frame_bytes
 from omen_server.delivery.backlog import Backlog, Run
-from omen_server.delivery.failing import Failing, records_max
+from omen_server.delivery.failing import Failing, Place, records_max
 from omen_server.delivery.newest import Newest
 from omen_server.delivery.pace import Pace
 from omen_server.delivery.stream import MESSAGE_EVENT_BYTES_MAX, RiskCastStream
@@ -111,7 +111,9 @@ class Sending:
             self._newest.drop(run)
             records = await self._stream.read(run, room_bytes)
         last = records[-1].position.record_index if records else run.last
-        note_unreadable(run, last, records)
+        for place in unreadable(run, last, records):
+            log.error("ledger_record_unreadable", partition=run.segment.partition, record_index=place[1])
+            self._failing.forget(place)
         if records:
             self._backlog.keep(last, sum(frame_bytes(len(record.payload)) for record in records))
         else:
@@ -119,9 +121,7 @@ class Sending:
         return records
 
 
-def note_unreadable(run: Run, last: int, records: Sequence[Record]) -> None:
-    """Name what of a run, to its record `last`, cannot be read."""
+def unreadable(run: Run, last: int, records: Sequence[Record]) -> list[Place]:
+    """What of a run, to its record `last`, was not read."""
     read = {record.position.record_index for record in records}
-    for index in range(run.first, last + 1):
-        if index not in read:
-            log.error("ledger_record_unreadable", partition=run.segment.partition, record_index=index)
+    return [(run.segment.segment_id, index) for index in range(run.first, last + 1) if index not in read]

@@ -26,6 +26,7 @@ from omen_server.delivery.settling import REJECTIONS_IN_A_ROW_MAX
 from omen_server.delivery.stream import MESSAGES_IN_FLIGHT
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.running import (
+    DEADLINE_S,
     DELIVERED,
     LEDGER_ONLY,
     REJECTED,
@@ -169,7 +170,7 @@ async def test_riskcast_come_back_half_opens_the_breaker_long_before_its_time(tm
         await server.until_state(lambda state: state.breaker == BREAKER_STATE_OPEN)
         assert (await server.emit(event(1), delivery_timeout=seconds(60))).status == LEDGER_ONLY
         async with riskcast(tmp_path / "db", port):
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(DEADLINE_S):
                 await server.until_state(lambda state: state.breaker == BREAKER_STATE_CLOSED)
             await server.until_drained()
             assert (await server.emit(event(2))).status == DELIVERED

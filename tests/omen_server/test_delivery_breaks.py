@@ -23,7 +23,7 @@ from omen.v1.delivery_service_pb2 import (
 from omen.v1.ledger_record_pb2 import IndexRange
 from omen_server.delivery.contact import HELD_RETRY_S
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
-from tests.omen_server.running import DELIVERED, DUPLICATE, LEDGER_ONLY, Omen, event, omen, seconds
+from tests.omen_server.running import DEADLINE_S, DELIVERED, DUPLICATE, LEDGER_ONLY, Omen, event, omen, seconds
 from tests.omen_server.scripted_riskcast import (
     SERVICE,
     Peer,
@@ -124,7 +124,7 @@ async def test_an_answer_lost_after_the_commit_is_asked_for_again_so_that_emit_t
             yield response
 
     async with peer_of(ending(None, after=1), settled_after_all) as peer, omen(tmp_path, peer.port) as server:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             emission = await server.emit(event(1), delivery_timeout=seconds(60))
         assert [record.position.sequence & 0xFFFFFFFF for record in peer.records] == [1, 1]
     assert emission.status == DELIVERED
@@ -247,7 +247,7 @@ async def test_bytes_that_are_no_message_drop_the_stream(tmp_path: Path) -> None
     async with (
         serving.serve("127.0.0.1:0", mounts, domain="riskcast.v1", grace_s=1) as running,
         omen(tmp_path, running.port) as server,
-        asyncio.timeout(8),
+        asyncio.timeout(DEADLINE_S),
     ):
         await server.until_drained()
         assert (await server.emit(event(1))).status == DELIVERED

@@ -16,6 +16,7 @@ from omen.v1.delivery_service_pb2 import (
 )
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.running import (
+    DEADLINE_S,
     DELIVERED,
     LEDGER_ONLY,
     Omen,
@@ -43,7 +44,7 @@ async def test_a_pause_stops_sending_and_emit_answers_ledger_only_at_once_with_t
     async with riskcast(tmp_path / "db") as store, omen(tmp_path / "ledger", store.port) as server:
         await server.emit(event(1))
         await pause(server, "moving the database")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             emission = await server.emit(event(2), delivery_timeout=seconds(60))
         assert emission.status == LEDGER_ONLY
         assert emission.ledger_only_reason == "delivery is paused: moving the database"
@@ -69,7 +70,7 @@ async def test_whoever_waits_when_a_pause_begins_is_answered(tmp_path: Path) -> 
         emitting = asyncio.create_task(server.emit(event(1), delivery_timeout=seconds(60)))
         await peer.until(lambda peer: len(peer.records) == 1)
         await pause(server, "a look at it")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             assert (await emitting).status == LEDGER_ONLY
         await resume(server)
         await server.until_drained()

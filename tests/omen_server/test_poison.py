@@ -21,7 +21,17 @@ from omen_server.appends import Append
 from omen_server.delivery import contact, failing, follow, stream
 from riskcast.v1 import ingest_service_pb2 as ingest_pb
 from tests.omen_server.days import AGES_AGO, write_days
-from tests.omen_server.running import DELIVERED, LEDGER_ONLY, REJECTED, closed_port, event, omen, riskcast, seconds
+from tests.omen_server.running import (
+    DEADLINE_S,
+    DELIVERED,
+    LEDGER_ONLY,
+    REJECTED,
+    closed_port,
+    event,
+    omen,
+    riskcast,
+    seconds,
+)
 from tests.omen_server.scripted_riskcast import (
     Peer,
     Requests,
@@ -268,7 +278,7 @@ async def test_a_repeat_of_what_lies_in_a_long_backlog_is_ledger_only_at_once(
     async with peer_of(when_told(may_answer)) as peer, omen(tmp_path, peer.port) as server:
         await server.to_ledger(1)
         await peer.until(lambda peer: len(peer.records) == 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while "behind" not in (await server.emit(event(2), delivery_timeout=seconds(0.01))).ledger_only_reason:
                 pass
             repeat = await server.emit(event(1), delivery_timeout=seconds(60))
@@ -326,7 +336,7 @@ async def test_with_a_riskcast_that_fell_silent_emit_is_ledger_only_at_once(
     async with peer_of(hanging, says_nothing) as peer, omen(tmp_path, peer.port) as server:
         await server.to_ledger(1)
         await server.until_state(lambda state: "no answer" in state.last_error)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             emission = await server.emit(event(2), delivery_timeout=seconds(60))
         assert emission.status == LEDGER_ONLY
         assert emission.ledger_only_reason == "RiskCast cannot be reached: no answer within 0.3 s"

@@ -92,7 +92,7 @@ async def test_whoever_waits_for_it_is_not_kept_waiting_for_its_rest(
 async def test_it_follows_by_itself(tmp_path: Path) -> None:
     async with indexed(tmp_path) as (journal, index):
         [position] = await append(journal, 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             while await asyncio.to_thread(maybe_find, index, 1) != position:
                 pass
 
@@ -106,7 +106,7 @@ async def test_it_does_not_rest_while_it_is_a_whole_pass_behind(
         await append(journal, 0)
         assert await index.caught_up(5)  # it rests from now on, unless that was a whole pass
         [position] = await append(journal, 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             while await asyncio.to_thread(maybe_find, index, 1) != position:
                 pass
 

@@ -24,6 +24,7 @@ class FakeStream:
     def __init__(self) -> None:
         self.sent: list[list[int]] = []
         self.is_waiting = False
+        self.unreadable: set[int] = set()
 
     async def window(self) -> None:
         """There is always room."""
@@ -32,7 +33,8 @@ class FakeStream:
         """It was nothing to send."""
 
     async def read(self, run: Run, bytes_max: int) -> list[Record]:
-        positions = [Position("2026-01-29", SEGMENT_ID, 1 << 32 | index) for index in range(run.first, run.last + 1)]
+        indexes = sorted({*range(run.first, run.last + 1)} - self.unreadable)
+        positions = [Position("2026-01-29", SEGMENT_ID, 1 << 32 | index) for index in indexes]
         return [Record(position, 0, 0, b"x") for position in positions]
 
     async def send(self, records: list[Record]) -> None:
@@ -113,6 +115,16 @@ async def test_while_some_are_in_doubt_one_message_is_under_way_and_has_only_as_
         await turns()
     sent = [(message[0], message[-1]) for message in scene.stream.sent]
     assert sent == [(1, 64), (65, 128), (129, 384), (385, 640)]
+
+
+async def test_what_is_in_doubt_and_cannot_be_read_is_left_out_and_in_doubt_no_more() -> None:
+    scene = Scene(2, apart=())
+    scene.failing.broke([(SEGMENT_ID, 1)], 0.0)
+    scene.stream.unreadable = {1}
+    with scene.running():
+        await turns()
+    assert scene.stream.sent == [[2]]
+    assert not scene.failing.is_in_doubt
 
 
 async def test_while_an_answer_is_to_come_nothing_wakes_it_up_for_what_is_failing() -> None:
