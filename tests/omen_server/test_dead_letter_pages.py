@@ -164,6 +164,7 @@ async def test_a_dead_letter_whose_payload_rots_in_the_ledger_is_named_and_not_r
     settled = {position.segment_id: [(1, 2)]}
     with capture_logs() as lines:
         async with peer_of(answering(settled=settled)) as peer, omen(tmp_path, peer.port) as server:
+            await server.until_drained()  # before that nothing is tried that was found damaged at the start
             assert await redrive(server, partition=position.partition) == 2
             async with asyncio.timeout(DEADLINE_S):
                 while len(await listed(server)) != 1 or not unreadable(lines):

@@ -32,6 +32,8 @@ class Misfortune:
         self._changes = changes
         kinds = [*changes, Fault.RESTORED_STOPPED, Fault.RESTORED_RUNNING, Fault.RECORD_DAMAGED, Fault.LEDGER_REGRESSED]
         self._suspects = world.chance.sample(kinds, world.chance.randint(0, SUSPECTS_MAX))
+        if Fault.LEDGER_REGRESSED in self._suspects:  # what it no longer has RiskCast knows by its coverage alone
+            self._suspects = [each for each in self._suspects if each is not Fault.COVERAGE_DELETED]
 
     async def befall_until_healed(self) -> None:
         await self._world.pause(0.15, 0.7)

@@ -26,7 +26,7 @@ from unittest.mock import patch
 import structlog
 
 from contract.validation import EVENT
-from omen_server.delivery import contact, follow, newest, settling, stream
+from omen_server.delivery import contact, failing, follow, newest, sending, settling, stream
 from omen_server.reading import replay
 from riskcast_server import committer
 from riskcast_server.ledger_client import LedgerClient
@@ -149,6 +149,8 @@ def _small_limits() -> Iterator[None]:
         patch.multiple(store, ROWS_PER_STATEMENT=8, BLOCK_RECORDS=2),
         patch.object(rows, "SEGMENTS_PER_STATEMENT", 5),
         patch.object(follow, "BATCH_ITEMS_MAX", 8),
+        patch.object(sending, "BATCH_ITEMS_MAX", 8),
+        patch.multiple(failing, BATCH_ITEMS_MAX=8, RETRY_MAX_S=8.0),
         patch.object(replay, "BATCH_ITEMS_MAX", 6),
         patch.object(newest, "BYTES_MAX", 4000),
         patch.object(settling, "REJECTIONS_IN_A_ROW_MAX", 3),

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
-from contract.errors import ContractError, Reason
+from contract.errors import ContractError, Reason, internal
 from ledger import Position
 from omen.v1.ledger_record_pb2 import LedgerPosition, LedgerRecord
 from omen.v1.ledger_service_pb2 import GetPartitionResponse
@@ -22,7 +22,7 @@ from tests.simulation.ledger_client import SimulatedLedgerClient
 from tests.simulation.omen import Omen
 from tests.simulation.riskcast import Riskcast
 from tests.simulation.truth import Settled, Truth
-from tests.simulation.world import Sight, World
+from tests.simulation.world import Fault, Sight, World
 
 STORED, DUPLICATE = ingest_pb.RECORD_OUTCOME_STORED, ingest_pb.RECORD_OUTCOME_DUPLICATE
 CONFLICT, REJECTED = ingest_pb.RECORD_OUTCOME_CONFLICT, ingest_pb.RECORD_OUTCOME_REJECTED
@@ -61,6 +61,7 @@ class Witness:
         self._acks: dict[str, str] = {}
         self.promised: dict[str, str] = {}
         self.accepted: set[Place] = set()
+        self._unbearable: set[Place] = set()  # until all is healed
         self.runs_begun_count = 0
 
     async def ingest(self, payload: bytes, maybe_position: LedgerPosition | None) -> ingest_pb.IngestResponse:
@@ -81,7 +82,7 @@ class Witness:
 
     async def deliver(self, requests: AsyncIterator[Any]) -> AsyncIterator[ingest_pb.IngestStreamResponse]:
         """The handler of IngestStream."""
-        heard = _Overheard(requests, self._world, self._truth, self._delivered)
+        heard = _Overheard(requests, self._world, self._truth, self._arrived)
         try:
             async for answer in self._riskcast.ingest.IngestStream(heard, cast("Any", None)):
                 if answer.HasField("hello"):
@@ -236,6 +237,14 @@ class Witness:
     def _ledger(self, ledger_id: str) -> SimulatedLedgerClient:
         return next(each for each in self._ledgers if each.omen.book.ledger_id == ledger_id)
 
+    def _arrived(self, records: Sequence[LedgerRecord]) -> None:
+        for record in records:
+            self._delivered(record)
+        if self._world.happens(Fault.UNBEARABLE):
+            self._unbearable.add(place_of(self._world.chance.choice(records).position))
+        if not self._world.is_healed and any(place_of(record.position) in self._unbearable for record in records):
+            raise internal("a bug")
+
     def _delivered(self, record: LedgerRecord) -> None:
         """Nothing leaves a ledger but what is durable there, as it is there."""
         book = self._ledger(record.position.ledger_id).omen.book
@@ -258,10 +267,10 @@ class _Overheard:
         requests: AsyncIterator[ingest_pb.IngestStreamRequest],
         world: World,
         truth: Truth,
-        on_record: Callable[[LedgerRecord], None],
+        on_batch: Callable[[Sequence[LedgerRecord]], None],
     ) -> None:
         self._requests = requests
-        self._on_record = on_record
+        self._on_batch = on_batch
         self._world = world
         self._truth = truth
         self.batches: deque[tuple[int, Sequence[LedgerRecord]]] = deque()
@@ -282,8 +291,7 @@ class _Overheard:
             self.hello_tampering = self._world.tampering_count
         else:
             self._world.operate(f"{self.ledger_id[:4]} delivers {len(request.batch.records)} records")
-            for record in request.batch.records:
-                self._on_record(record)
+            self._on_batch(request.batch.records)
             self.batches.append((self._world.tampering_count, request.batch.records))
         return request
 

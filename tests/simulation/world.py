@@ -36,6 +36,7 @@ class Fault(StrEnum):
     SILENT = "a stream of delivery goes silent"
     OUTAGE = "nothing gets through to RiskCast for a while"
     KEY_REFUSED = "RiskCast refuses OMEN's key"
+    UNBEARABLE = "a record meets a bug of RiskCast, which ends each stream that brings it"
     EMITTER_LEFT = "whoever emits leaves before the answer"
     # the disk under a ledger
     SYNC_FAILED = "a sync of the ledger fails, and what it was to keep is lost"
@@ -86,6 +87,7 @@ class Sight(StrEnum):
     BREAKER_OPENED = "the breaker opened"
     BREAKER_CLOSED = "the breaker closed again"
     HELD = "delivery was held until people mend something"
+    KEPT_APART = "a record that ends every stream was found"
     TAIL_TORN = "a torn tail was cut off"
     SEALED = "a partition was sealed"
     QUEUE_FULL = "answered: the queue is full"
@@ -110,6 +112,7 @@ LOGGED = {
     "delivery_paused": Sight.PAUSED_ITSELF,
     "riskcast_breaker_opened": Sight.BREAKER_OPENED,
     "riskcast_breaker_closed": Sight.BREAKER_CLOSED,
+    "record_failing": Sight.KEPT_APART,
     "ledger_tail_torn": Sight.TAIL_TORN,
 }
 
@@ -132,6 +135,7 @@ ODDS = {
     Fault.SILENT: 0.03,
     Fault.OUTAGE: 0.01,
     Fault.KEY_REFUSED: 0.03,
+    Fault.UNBEARABLE: 0.02,
     Fault.EMITTER_LEFT: 0.04,
     Fault.SYNC_FAILED: 0.002,
     Fault.WRITE_FAILED: 0.002,
