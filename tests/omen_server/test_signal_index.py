@@ -102,10 +102,24 @@ async def test_it_does_not_rest_while_it_is_a_whole_pass_behind(
 ) -> None:
     monkeypatch.setattr(signal_index, "REST_S", 3600.0)
     monkeypatch.setattr(signal_index, "PASS_RECORDS_MAX", 1)
+    passed, may_go_on = threading.Event(), threading.Event()
+    advance = LedgerIndex.advance
+
+    def held(self: LedgerIndex, records_max: int) -> Advanced:
+        advanced = advance(self, records_max)
+        if advanced.record_count:
+            passed.set()
+            may_go_on.wait(DEADLINE_S)
+        return advanced
+
+    monkeypatch.setattr(LedgerIndex, "advance", held)
     async with indexed(tmp_path) as (journal, index):
         await append(journal, 0)
-        assert await index.caught_up(5)  # it rests from now on, unless that was a whole pass
-        [position] = await append(journal, 1)
+        caught_up = asyncio.create_task(index.caught_up(DEADLINE_S))  # whoever waits ends a rest
+        assert await asyncio.to_thread(passed.wait, DEADLINE_S)
+        [position] = await append(journal, 1)  # news, after which it would rest, had that not been a whole pass
+        may_go_on.set()
+        assert await caught_up
         async with asyncio.timeout(DEADLINE_S):
             while await asyncio.to_thread(maybe_find, index, 1) != position:
                 pass
