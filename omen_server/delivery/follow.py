@@ -210,7 +210,8 @@ class Delivery:
             try:
                 await first_of(sending.run(), self._receive(stream, backlog), stream.until_silent())
             except Disconnected as broken:
-                if not broken.holds:  # what people have to mend is no record's fault
+                # What people have to mend, or what our disk refused, is no record's fault.
+                if not (broken.holds or broken.is_ours):
                     broken.is_expected = sending.tries_failing and bool(stream.oldest)
                     self._note_failing(stream.oldest)
                     # Who says when to come again, or nothing at all, has troubles of his own.
